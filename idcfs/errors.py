@@ -1,0 +1,68 @@
+"""Every error that crosses a room's door.
+
+A message is one line in the user's words: what failed, on what, and what to do
+next. `exit_status` is what the command line ends with; which errno a reader of
+the mount sees is decided in `fuse`, in one table.
+"""
+
+from __future__ import annotations
+
+
+class IdcfsError(Exception):
+    """Base of all errors that idcfs raises on purpose."""
+
+    exit_status = 1
+
+
+class UsageError(IdcfsError):
+    """What was asked for makes no sense: an unknown column, collection, option or value."""
+
+    exit_status = 2
+
+
+class IndexFileError(IdcfsError):
+    """The index is missing, is not an IDC index, or cannot be read."""
+
+
+class StoreError(IdcfsError):
+    """The object store did not give what was asked of it."""
+
+
+class ObjectNotFoundError(StoreError):
+    """The store answered that there is no such object or bucket (404)."""
+
+
+class AccessDeniedError(StoreError):
+    """The store, or something on the way to it, refused (401, 403)."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store could not be reached, timed out, or is overloaded; later may be better."""
+
+
+class IntegrityError(StoreError):
+    """What arrived is not what the listing promised: wrong length, checksum or ETag."""
+
+
+class CacheError(IdcfsError):
+    """The cache directory could not be read or written; the network still can."""
+
+
+class MountError(IdcfsError):
+    """The file system could not be mounted or unmounted."""
+
+
+class NoSuchEntryError(IdcfsError):
+    """No file or directory of that name or number."""
+
+
+class NotADirectoryInTreeError(IdcfsError):
+    """A directory was needed and a file was given."""
+
+
+class IsADirectoryInTreeError(IdcfsError):
+    """A file was needed and a directory was given."""
+
+
+class DirectoryTooWideError(IdcfsError):
+    """A directory would hold more files than can be listed."""

@@ -1,0 +1,95 @@
+"""Values that every room shares, without behaviour.
+
+Sizes are in bytes, times in nanoseconds since the epoch. Nothing here opens a
+file, asks a network or imports another room.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+SeriesUUID = NewType("SeriesUUID", str)
+"""A `crdc_series_uuid`: names one immutable version of a series."""
+
+DEFAULT_TEMPLATE = "%collection_id/%PatientID/%StudyInstanceUID/%Modality_%SeriesInstanceUID"
+"""idc-index's own default `dirTemplate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of bytes in an object: `length` bytes from `offset`."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The offset just past the last byte."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series as the index gives it: where its objects lie and how many to expect."""
+
+    uuid: SeriesUUID
+    bucket: str
+    row: int
+    """Position in the index. The same in every mount of one index release, so inode
+    numbers are built from it. Series of earlier releases follow the current ones."""
+    instance_count: int | None
+    """None for series of earlier releases: their index does not say."""
+    size_bytes: int
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the series' object keys, with its closing slash."""
+        return f"{self.uuid}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One DICOM file of a series, as listing the series' prefix gives it."""
+
+    name: str
+    """The file name: the object's key after the series prefix."""
+    size_bytes: int
+    mtime_ns: int
+    etag: str
+    """Without quotes. The content's MD5 in hex, unless it was uploaded in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The instances of one series, sorted by name.
+
+    A series never changes under its UUID, so a complete listing is right for ever.
+    """
+
+    series: SeriesUUID
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """One object in the store, with what its content will be checked against."""
+
+    bucket: str
+    series: SeriesUUID
+    instance: Instance
+
+    @property
+    def key(self) -> str:
+        """The object's key in its bucket."""
+        return f"{self.series}/{self.instance.name}"
+
+    @property
+    def url(self) -> str:
+        """The object's `s3://` URL."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def whole(self) -> Extent:
+        """The extent of the whole object."""
+        return Extent(0, self.instance.size_bytes)
