@@ -6,11 +6,17 @@ file, asks a network or imports another room.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NewType
 
+_MD5_HEX = re.compile("[0-9a-fA-F]{32}")
+
 SeriesUUID = NewType("SeriesUUID", str)
 """A `crdc_series_uuid`: names one immutable version of a series."""
+
+Bytes = bytes | bytearray
+"""What a read gives: never changed once handed over, so that it need not be copied."""
 
 DEFAULT_TEMPLATE = "%collection_id/%PatientID/%StudyInstanceUID/%Modality_%SeriesInstanceUID"
 """idc-index's own default `dirTemplate`."""
@@ -58,6 +64,15 @@ class Instance:
     mtime_ns: int
     etag: str
     """Without quotes. The content's MD5 in hex, unless it was uploaded in parts."""
+
+    @property
+    def md5(self) -> str | None:
+        """The content's MD5 in lower-case hex, where the ETag is one; else None.
+
+        An object uploaded in parts has an ETag with a dash and the number of
+        parts, which says nothing that could be checked against the content.
+        """
+        return self.etag.lower() if _MD5_HEX.fullmatch(self.etag) else None
 
 
 @dataclass(frozen=True, slots=True)

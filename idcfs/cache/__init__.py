@@ -6,6 +6,16 @@ touch the disk block and belong in a worker thread; those named `_nowait`, and
 `idcfs.errors.CacheError`: the caller can always go on without the cache.
 """
 
+from idcfs.cache.disk import DiskCache
 from idcfs.cache.protocol import Cache, CachedObject, ExtentWriter
+from idcfs.cache.units import UncachedObject
+from idcfs.cache.verify import ContentCheck
 
-__all__ = ["Cache", "CachedObject", "ExtentWriter"]
+__all__ = [
+    "Cache",
+    "CachedObject",
+    "ContentCheck",
+    "DiskCache",
+    "ExtentWriter",
+    "UncachedObject",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from idcfs.model import Extent, Listing, ObjectRef, SeriesUUID
+    from idcfs.model import Bytes, Extent, Listing, ObjectRef, SeriesUUID
 
 
 class ExtentWriter(Protocol):
@@ -20,9 +20,11 @@ class ExtentWriter(Protocol):
         ...
 
     def commit(self) -> None:
-        """Make the extent readable, atomically. The caller has verified its bytes.
+        """Check what was written and make the extent readable, atomically.
 
-        Raises CacheError when the disk fails or too few bytes were written.
+        Raises IntegrityError when the length is wrong, or the object's MD5, which
+        can be told as soon as the whole object is there; what was written is then
+        forgotten. Raises CacheError when the disk fails.
         """
         ...
 
@@ -46,16 +48,20 @@ class CachedObject(Protocol):
         """Start writing one of the extents that `missing` named."""
         ...
 
-    def read_nowait(self, extent: Extent) -> bytes | None:
+    def read_nowait(self, extent: Extent) -> Bytes | None:
         """Return the bytes if they are in the page cache; None if a disk must be asked."""
         ...
 
-    def read(self, extent: Extent) -> bytes:
+    def read(self, extent: Extent) -> Bytes:
         """Return the bytes of a stored extent. Raises CacheError if they cannot be read."""
         ...
 
+    def discard(self) -> None:
+        """Drop all that is held of the object, because it proved unreadable. Never raises."""
+        ...
+
     def close(self) -> None:
-        """Let go of the file. Stored extents stay."""
+        """Let go of the file. Complete objects stay; an incomplete one may be dropped."""
         ...
 
 

@@ -6,3 +6,8 @@ inodes. Its table state is touched on the trio thread only; blocking calls of
 the store and the cache go to worker threads, each under the limiter of its
 kind.
 """
+
+from idcfs.fetch.fetcher import Fetcher, Limiters
+from idcfs.fetch.reader import ObjectReader
+
+__all__ = ["Fetcher", "Limiters", "ObjectReader"]

@@ -1,0 +1,226 @@
+"""Listings and objects on demand: the cache first, then the store, once for all who ask."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import trio
+from cachetools import LRUCache, TTLCache
+
+from idcfs.cache import UncachedObject
+from idcfs.errors import CacheError, IntegrityError
+from idcfs.fetch.download import download_object
+from idcfs.fetch.flights import Flights
+from idcfs.fetch.listings import is_complete, make_listing
+from idcfs.fetch.reader import ObjectReader
+from idcfs.fetch.units import Filled, fill_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from idcfs.cache import Cache, CachedObject
+    from idcfs.model import Extent, Listing, ObjectRef, Series, SeriesUUID
+    from idcfs.store import ObjectStore
+
+    UnitKey = tuple[str, int, bool]
+    """Object key, offset, and whether it goes round the cache."""
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger(__name__)
+
+_LISTED_INSTANCES = 200_000
+"""Instances whose listing stays in memory: some 60 MB at most, and more than the widest
+series has (91,980), so that a walk over it lists it once."""
+
+_INCOMPLETE_TTL_S = 30.0
+"""How long an incomplete listing is believed: a mirror may still be filling."""
+
+_MEMORY_BYTES = 128 << 20
+"""Units kept in memory while the cache cannot take them: four of the largest."""
+
+_IDLE_READERS = 64
+"""Closed objects whose file stays open: a viewer closes and opens the same slide, whose
+pieces would be lost with it."""
+
+_INTEGRITY_TRIES = 3
+"""A body that is not what was promised is asked for again; a store that is wrong three
+times is wrong."""
+
+
+def _limiter(tokens: int) -> trio.CapacityLimiter:
+    return trio.CapacityLimiter(tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Limiters:
+    """Threads for each kind of blocking call, apart, so that no flood of one starves another."""
+
+    objects: trio.CapacityLimiter = field(default_factory=lambda: _limiter(32))
+    listings: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
+    disk: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
+
+
+class Fetcher:
+    """What the file system and prefetch ask for content. All methods belong on the trio thread.
+
+    `nursery` runs the transfers; it must outlive every call. Cancelling a call
+    does not abort a transfer that others wait for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        cache: Cache,
+        nursery: trio.Nursery,
+        limiters: Limiters | None = None,
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._limiters = limiters or Limiters()
+        self._listing_flights: Flights[SeriesUUID, Listing] = Flights(nursery)
+        self._unit_flights: Flights[UnitKey, Filled] = Flights(nursery)
+        self._listings: LRUCache[SeriesUUID, Listing] = LRUCache(
+            _LISTED_INSTANCES, getsizeof=lambda listing: len(listing.instances) + 1
+        )
+        self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
+            1000, _INCOMPLETE_TTL_S, timer=trio.current_time
+        )
+        self._readers: dict[str, ObjectReader] = {}
+        self._idle: dict[str, ObjectReader] = {}
+        self._memory: LRUCache[UnitKey, Filled] = LRUCache(
+            _MEMORY_BYTES, getsizeof=lambda filled: len(filled.content or b"")
+        )
+
+    async def listing(self, series: Series) -> Listing:
+        """Return the instances of a series.
+
+        Complete listings are kept on disk for ever; one that has not as many
+        instances as the index expects is asked for again after a while. Raises
+        StoreError when the store must be asked and cannot answer.
+        """
+        known = self._listings.get(series.uuid) or self._incomplete.get(series.uuid)
+        if known is not None:
+            return known
+        return await self._listing_flights.run(series.uuid, lambda: self._fetch_listing(series))
+
+    async def _fetch_listing(self, series: Series) -> Listing:
+        listing = await self._find_kept_listing(series)
+        if listing is None:
+            objects = await trio.to_thread.run_sync(
+                self._store.list_prefix,
+                series.bucket,
+                series.prefix,
+                limiter=self._limiters.listings,
+            )
+            listing = make_listing(series, objects)
+            if not is_complete(series, listing):
+                logger.warning(
+                    "series %s: the store lists %d instances, the index expects %d",
+                    series.uuid,
+                    len(listing.instances),
+                    series.instance_count,
+                )
+                self._incomplete[series.uuid] = listing
+                return listing
+            await self._keep_listing(listing)
+        if len(listing.instances) < _LISTED_INSTANCES:
+            self._listings[series.uuid] = listing
+        return listing
+
+    async def _find_kept_listing(self, series: Series) -> Listing | None:
+        try:
+            return await trio.to_thread.run_sync(
+                self._cache.find_listing, series.uuid, limiter=self._limiters.disk
+            )
+        except CacheError as exc:
+            logger.warning("%s", exc)
+            return None
+
+    async def _keep_listing(self, listing: Listing) -> None:
+        try:
+            await trio.to_thread.run_sync(
+                self._cache.put_listing, listing, limiter=self._limiters.disk
+            )
+        except CacheError as exc:
+            logger.warning("%s", exc)
+
+    def open(self, ref: ObjectRef) -> ObjectReader:
+        """Return the object's reader, one for all who have it open. Nothing is fetched yet.
+
+        Every `open` must be matched by a `close_reader`.
+        """
+        reader = self._readers.get(ref.key) or self._idle.pop(ref.key, None)
+        if reader is None:
+            reader = ObjectReader(
+                ref, open_cached=self._open_cached, fill=self._fill, disk=self._limiters.disk
+            )
+        self._readers[ref.key] = reader
+        reader.handles += 1
+        return reader
+
+    def close_reader(self, reader: ObjectReader) -> None:
+        """Let go of a reader. The last one's file stays open a while, in case it comes back."""
+        reader.handles -= 1
+        if reader.handles:
+            return
+        del self._readers[reader.ref.key]
+        self._idle[reader.ref.key] = reader
+        while len(self._idle) > _IDLE_READERS:
+            self._idle.pop(next(iter(self._idle))).close()
+
+    async def ensure(self, ref: ObjectRef) -> bool:
+        """Have the whole object in the cache, checked. Tell whether any of it was fetched.
+
+        Raises StoreError if it cannot be had, CacheError if it cannot be kept.
+        """
+        reader = self.open(ref)
+        try:
+            return await reader.ensure()
+        finally:
+            self.close_reader(reader)
+
+    async def download(self, ref: ObjectRef, destination: Path) -> None:
+        """Fetch the object into a file of the user's, which appears when whole and checked.
+
+        Raises StoreError if it cannot be had, OSError if it cannot be written; then
+        nothing is left beside `destination`.
+        """
+        await self._insist(download_object, self._store, ref, destination)
+
+    def close(self) -> None:
+        """Close all files. Nothing may be asked afterwards."""
+        for reader in (*self._readers.values(), *self._idle.values()):
+            reader.close()
+
+    async def _open_cached(self, ref: ObjectRef) -> CachedObject:
+        return await trio.to_thread.run_sync(self._cache.open, ref, limiter=self._limiters.disk)
+
+    async def _fill(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
+        """Have one unit brought in: to the cache, or to memory where the cache fails."""
+        # A reader that goes round the cache must not be handed a unit that went into it.
+        key = (ref.key, extent.offset, isinstance(cached, UncachedObject))
+        if (kept := self._memory.get(key)) is not None:
+            return kept
+        filled = await self._unit_flights.run(
+            key, lambda: self._insist(fill_unit, self._store, ref, cached, extent)
+        )
+        if filled.content is not None:
+            self._memory[key] = filled
+        return filled
+
+    async def _insist(self, transfer: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run a transfer in a thread, again if what came is not what was promised."""
+        for _ in range(_INTEGRITY_TRIES - 1):
+            try:
+                return await trio.to_thread.run_sync(
+                    transfer, *args, limiter=self._limiters.objects
+                )
+            except IntegrityError as exc:
+                logger.warning("%s; fetching it again", exc)
+        return await trio.to_thread.run_sync(transfer, *args, limiter=self._limiters.objects)

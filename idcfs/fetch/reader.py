@@ -1,0 +1,134 @@
+"""One open object: reads come from the cache, and what it lacks is brought in first."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.cache import UncachedObject
+from idcfs.errors import CacheError
+from idcfs.model import Extent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from idcfs.cache import CachedObject
+    from idcfs.fetch.units import Filled
+    from idcfs.model import Bytes, ObjectRef
+
+    OpenCached = Callable[[ObjectRef], Awaitable[CachedObject]]
+    Fill = Callable[[ObjectRef, CachedObject, Extent], Awaitable[Filled]]
+
+logger = logging.getLogger(__name__)
+
+
+class ObjectReader:
+    """Reads extents of one object, for any number of handles. On the trio thread.
+
+    `open_cached`, `fill` and `disk` are the Fetcher's: how to open the object in the
+    cache, how to bring one missing unit in, and the limiter of threads for the disk.
+    """
+
+    def __init__(
+        self, ref: ObjectRef, *, open_cached: OpenCached, fill: Fill, disk: trio.CapacityLimiter
+    ) -> None:
+        self.ref = ref
+        self.handles = 0
+        """How many have opened the object and not closed it; kept by the Fetcher."""
+        self._open_cached = open_cached
+        self._fill = fill
+        self._disk = disk
+        self._cached: CachedObject | None = None
+        self._opening = trio.Lock()
+
+    def read_nowait(self, extent: Extent) -> Bytes | None:
+        """Return the bytes if they are in memory already; else None, and `read` must be asked.
+
+        `extent` must lie within the object. Never blocks, never raises.
+        """
+        if self._cached is None or self._cached.missing(extent):
+            return None
+        try:
+            return self._cached.read_nowait(extent)
+        except CacheError as exc:
+            self._drop(self._cached, exc)
+            return None
+
+    async def read(self, extent: Extent) -> Bytes:
+        """Return exactly the bytes of `extent`, which must lie within the object.
+
+        Raises StoreError after the last retry. A cache that fails costs time only.
+        """
+        cached = await self._get_cached()
+        try:
+            return await self._read_through(cached, extent)
+        except CacheError as exc:
+            self._drop(cached, exc)
+        try:
+            return await self._read_through(cached, extent)
+        except CacheError as exc:
+            self._drop(cached, exc)
+            uncached = UncachedObject(self.ref.instance.size_bytes, exc)
+            return await self._read_through(uncached, extent)
+
+    async def ensure(self) -> bool:
+        """Have the whole object in the cache, checked. Tell whether any of it was fetched.
+
+        Raises StoreError if it cannot be had, CacheError if it cannot be kept.
+        """
+        cached = await self._get_cached()
+        missing = cached.missing(self.ref.whole)
+        for extent in missing:
+            filled = await self._fill(self.ref, cached, extent)
+            if filled.failure is not None:
+                raise CacheError(*filled.failure.args) from filled.failure
+        return bool(missing)
+
+    async def _read_through(self, cached: CachedObject, extent: Extent) -> Bytes:
+        in_memory: list[tuple[Extent, bytes]] = []
+        for unit in cached.missing(extent):
+            filled = await self._fill(self.ref, cached, unit)
+            if filled.content is not None:
+                in_memory.append((unit, filled.content))
+        if not in_memory:
+            return await self._read_stored(cached, extent)
+        content = bytearray()
+        position = extent.offset
+        for unit, unit_content in in_memory:
+            if position < unit.offset:
+                content += await self._read_stored(cached, Extent(position, unit.offset - position))
+                position = unit.offset
+            content += unit_content[position - unit.offset : extent.end - unit.offset]
+            position = min(unit.end, extent.end)
+        if position < extent.end:
+            content += await self._read_stored(cached, Extent(position, extent.end - position))
+        return content
+
+    async def _read_stored(self, cached: CachedObject, extent: Extent) -> Bytes:
+        content = cached.read_nowait(extent)
+        if content is None:
+            content = await trio.to_thread.run_sync(cached.read, extent, limiter=self._disk)
+        return content
+
+    async def _get_cached(self) -> CachedObject:
+        """Open the cached object once, however many reads come at first."""
+        async with self._opening:
+            if self._cached is None:
+                try:
+                    self._cached = await self._open_cached(self.ref)
+                except CacheError as exc:
+                    logger.warning("%s", exc)
+                    return UncachedObject(self.ref.instance.size_bytes, exc)
+            return self._cached
+
+    def _drop(self, cached: CachedObject, exc: CacheError) -> None:
+        logger.warning("%s; fetching %s again", exc, self.ref.url)
+        cached.discard()
+
+    def close(self) -> None:
+        """Let go of the cached file. For the Fetcher: users call `Fetcher.close_reader`."""
+        if self._cached is not None:
+            self._cached.close()
+            self._cached = None
