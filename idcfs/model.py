@@ -18,6 +18,12 @@ SeriesUUID = NewType("SeriesUUID", str)
 Bytes = bytes | bytearray
 """What a read gives: never changed once handed over, so that it need not be copied."""
 
+DirectoryId = NewType("DirectoryId", int)
+"""Names a directory of a tree, the same in every process that opens the same index with
+the same template, whatever the selection. Below 2**40."""
+
+ROOT = DirectoryId(0)
+
 DEFAULT_TEMPLATE = "%collection_id/%PatientID/%StudyInstanceUID/%Modality_%SeriesInstanceUID"
 """idc-index's own default `dirTemplate`."""
 
@@ -108,3 +114,12 @@ class ObjectRef:
     def whole(self) -> Extent:
         """The extent of the whole object."""
         return Extent(0, self.instance.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeTotals:
+    """What a tree holds in all, as the index says."""
+
+    series_count: int
+    instance_count: int
+    size_bytes: int

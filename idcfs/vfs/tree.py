@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NewType, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from idcfs.model import ROOT, DirectoryId, TreeTotals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from idcfs.model import Series
 
-DirectoryId = NewType("DirectoryId", int)
-"""Names a directory of a tree, the same in every process that opens the same index with
-the same template, whatever the selection. Below 2**40."""
-
-ROOT = DirectoryId(0)
-
-
-@dataclass(frozen=True, slots=True)
-class TreeTotals:
-    """What a tree holds in all, as the index says."""
-
-    series_count: int
-    instance_count: int
-    size_bytes: int
+__all__ = ["ROOT", "DirectoryId", "DirectoryTree", "TreeTotals"]
 
 
 class DirectoryTree(Protocol):
