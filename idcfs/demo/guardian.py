@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
 GRACE_S = 10.0
-"""Seconds between SIGTERM and SIGKILL. SeaweedFS takes 2–3 s to stop."""
+"""Seconds between SIGTERM and SIGKILL. SeaweedFS takes 2 to 3 s to stop."""
 
 
 def _die_with_parent() -> None:

@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import random
-import select
 import shutil
 import socket
 import subprocess
@@ -215,7 +214,7 @@ class EmbeddedStore:
     def stop(self) -> None:
         """End the server in order, with SIGTERM, and with SIGKILL if that does not help.
 
-        Takes 2–3 s, and at most about 12. Does nothing if it is not running.
+        Takes 2 to 3 s, and at most about 12. Does nothing if it is not running.
         """
         self._end(order=b"")
 

@@ -1,0 +1,1 @@
+"""Tests, one directory a room; `support` holds what several share."""

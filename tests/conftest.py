@@ -1,0 +1,36 @@
+"""Fixtures that every room's tests may use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.replica import ServedReplica, build_for_tests, serve_replica
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idcfs.demo.replica import Replica
+
+
+@pytest.fixture(scope="session")
+def built_replica() -> Replica:
+    """The replica's DICOM files on disk, without a server."""
+    return build_for_tests()
+
+
+@pytest.fixture(scope="session")
+def replica(
+    built_replica: Replica, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServedReplica]:
+    """The replica on an S3 server that runs for the whole session. Leave it running."""
+    yield from serve_replica(built_replica, tmp_path_factory.mktemp("replica-server"))
+
+
+@pytest.fixture
+def own_replica(
+    built_replica: Replica, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServedReplica]:
+    """The replica on a server of the test's own: `.store` may be stopped and started again."""
+    yield from serve_replica(built_replica, tmp_path_factory.mktemp("own-server"))
