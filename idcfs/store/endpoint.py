@@ -1,0 +1,78 @@
+"""Where the objects are: endpoints, and how buckets are called there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from idcfs.errors import UsageError
+
+Source = Literal["aws", "gcs"]
+"""Who hosts the copy that is read: Amazon or Google."""
+
+_URLS: dict[Source, str] = {
+    "aws": "https://s3.us-east-1.amazonaws.com",
+    "gcs": "https://storage.googleapis.com",
+}
+
+_GCS_BUCKETS = {
+    "idc-open-data": "idc-open-data",
+    "idc-open-data-two": "idc-open-idc1",
+    "idc-open-data-cr": "idc-open-cr",
+}
+"""Google's names of the buckets that the index names as Amazon does
+(`aws_bucket` and `gcs_bucket` of idc-index-data 25)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One S3 endpoint."""
+
+    url: str
+    source: Source
+    is_aws: bool
+    """False for any other server: those are addressed by path, `<url>/<bucket>/<key>`."""
+
+    def bucket_name(self, bucket: str) -> str:
+        """Return what the index's `bucket` is called here; unknown names stay as they are."""
+        return _GCS_BUCKETS.get(bucket, bucket) if self.source == "gcs" else bucket
+
+
+def get_endpoint(endpoint_url: str | None, source: Source) -> Endpoint:
+    """Return the endpoint of `source`, or the one that the user named instead.
+
+    Raises UsageError if that is not the `http://` or `https://` URL of a server.
+    """
+    if source not in _URLS:
+        raise UsageError(f"unknown source {source!r}: choose aws or gcs")
+    if endpoint_url is None:
+        return Endpoint(url=_URLS[source], source=source, is_aws=source == "aws")
+    _check_url(endpoint_url)
+    return Endpoint(url=endpoint_url.rstrip("/"), source=source, is_aws=False)
+
+
+def object_url(bucket: str, key: str) -> str:
+    """Return the `s3://` URL for a message: in one line, whatever the key holds."""
+    return "".join(
+        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in f"s3://{bucket}/{key}"
+    )
+
+
+def _check_url(url: str) -> None:
+    """Refuse what botocore would only refuse, or misread, at the first request."""
+    wrong = UsageError(
+        f"{url!r} is not the URL of an object store: write it like https://host or http://host:9000"
+    )
+    if not url.isprintable() or " " in url:
+        raise wrong
+    try:
+        parts = urlsplit(url)
+        has_server = bool(parts.hostname) and parts.port != 0
+    except ValueError as exc:
+        raise wrong from exc
+    if parts.scheme not in ("http", "https") or not has_server or parts.query or parts.fragment:
+        raise wrong
+    if parts.username is not None:
+        # Requests are not signed, so it would have no effect but to appear in logs.
+        raise UsageError("the endpoint URL must not carry a user name: IDC is read unsigned")

@@ -1,0 +1,81 @@
+"""When to try again, and how long to wait before it.
+
+botocore's own retries are switched off in favour of this: they cannot resume a
+body, and their quota is one bucket of tokens a client (500, at 14 a retry, with
+one back for each success: botocore 1.44), so that an outage of a minute would
+leave a mount of many days without retries for hours.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.errors import StoreError
+
+_PROGRESS_BYTES = 1 << 20
+"""An attempt that brought this much starts the count of failures anew: a link that
+drops every few megabytes is slow, not dead. It also bounds the number of attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often to try, and how patiently.
+
+    The defaults give up on a refused connection after about two seconds, and on
+    an endpoint that says nothing within `patience_s` and one more timeout.
+    """
+
+    attempts: int = 5
+    """Attempts in a row that may fail, the first one included."""
+    first_pause_s: float = 0.2
+    """The longest pause before the second attempt; each further one may be twice as long."""
+    longest_pause_s: float = 5.0
+    patience_s: float = 45.0
+    """No new attempt once so long has passed without a byte."""
+
+    def pause_s(self, failures: int) -> float:
+        """Return the upper bound of the pause after `failures` failures in a row (from 1)."""
+        return min(self.first_pause_s * 2.0 ** (failures - 1), self.longest_pause_s)
+
+
+DEFAULT_POLICY = RetryPolicy()
+
+
+class Attempts:
+    """The failures of one operation so far. Used by one thread."""
+
+    def __init__(
+        self,
+        *,
+        policy: RetryPolicy,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._sleep = sleep
+        self._clock = clock
+        self._failures = 0
+        self._fresh_bytes = 0
+        self._last_byte_at = clock()
+
+    def progressed(self, count: int) -> None:
+        """Note that `count` more bytes have come."""
+        self._fresh_bytes += count
+        self._last_byte_at = self._clock()
+
+    def wait_or_raise(self, error: StoreError) -> None:
+        """Wait before the next attempt, or raise `error` if there is to be none."""
+        self._failures = 1 if self._fresh_bytes >= _PROGRESS_BYTES else self._failures + 1
+        self._fresh_bytes = 0
+        silent_s = self._clock() - self._last_byte_at
+        if self._failures >= self._policy.attempts or silent_s >= self._policy.patience_s:
+            raise error
+        # Half of the pause is random, so that the threads which failed together
+        # do not come back together.
+        self._sleep(self._policy.pause_s(self._failures) * random.uniform(0.5, 1))

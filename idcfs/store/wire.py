@@ -1,0 +1,302 @@
+"""Single S3 requests, each tried once, with botocore's exceptions kept inside.
+
+Imports botocore, which takes 0.2 s, and making its client takes 0.3 s more:
+`s3` imports this when the first request is made.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from botocore.parsers import ResponseParserError
+
+from idcfs.errors import IntegrityError, StoreError, UsageError
+from idcfs.store.endpoint import object_url
+from idcfs.store.protocol import StoredObject
+from idcfs.store.s3_errors import not_s3, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+        ListObjectsV2RequestTypeDef,
+    )
+    from urllib3 import HTTPResponse
+
+    from idcfs.model import Extent
+    from idcfs.store.endpoint import Endpoint
+
+_PAGE_KEYS = 1000
+"""The most that S3 returns at once."""
+
+_READ_BYTES = 256 * 1024
+"""At most so much is taken from the socket at once. Reading returns what has arrived, so
+a larger figure would only cost memory."""
+
+_LEAST_BYTES_PER_S = 1024
+"""A body that comes more slowly has stalled, even if a byte drips in before each timeout."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BodyMismatchError(IntegrityError):
+    """A body of another length than the extent: cut short on the way, perhaps, so worth
+    another attempt before it is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; `next_token` asks for the next, None on the last."""
+
+    objects: list[StoredObject]
+    next_token: str | None
+
+
+class Wire:
+    """Sends requests through a botocore client. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        max_connections: int,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+    ) -> None:
+        self._endpoint = endpoint.url
+        self._read_timeout_s = read_timeout_s
+        config = Config(
+            signature_version=UNSIGNED,
+            region_name="us-east-1",
+            s3={"addressing_style": "auto" if endpoint.is_aws else "path"},
+            max_pool_connections=max_connections,
+            connect_timeout=connect_timeout_s,
+            read_timeout=read_timeout_s,
+            # `retry` says why botocore must not try again by itself.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            # A variable AWS_ENDPOINT_URL set for other work must not redirect IDC.
+            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # unknown to the stubs
+            # Checksums are the caller's, against the listing; a range has none anyway.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra="idcfs",
+        )
+        self._client = _create_client(endpoint, config)
+
+    def list_page(self, bucket: str, prefix: str, token: str | None) -> Page:
+        """Return up to 1,000 objects under `prefix`, from `token` on. Raises StoreError."""
+        action = f"cannot list {object_url(bucket, prefix)}"
+        asked: ListObjectsV2RequestTypeDef = {
+            "Bucket": bucket,
+            "Prefix": prefix,
+            "MaxKeys": _PAGE_KEYS,
+        }
+        if token is not None:
+            asked["ContinuationToken"] = token
+        with translated(action, self._endpoint):
+            answer = self._client.list_objects_v2(**asked)
+        # Other XML than a listing would otherwise pass for an empty one, and be kept for ever.
+        if "IsTruncated" not in answer:
+            raise not_s3(action, self._endpoint)
+        try:
+            return _page(answer)
+        except (KeyError, TypeError, OverflowError) as exc:
+            raise not_s3(action, self._endpoint) from exc
+
+    def open_extent(self, bucket: str, key: str, extent: Extent, etag: str) -> Body:
+        """Ask for `extent`, which is not empty, and return its body when the headers are right.
+
+        Raises StoreError; IntegrityError if the object does not have `etag` any more,
+        BodyMismatchError if the headers announce another length.
+        """
+        action = f"cannot read {object_url(bucket, key)}"
+        with translated(action, self._endpoint):
+            answer = self._client.get_object(
+                Bucket=bucket,
+                Key=key,
+                Range=f"bytes={extent.offset}-{extent.end - 1}",
+                IfMatch=f'"{etag}"',
+            )
+        body = Body(
+            raw=_raw(answer),
+            length=extent.length,
+            action=action,
+            endpoint=self._endpoint,
+            read_timeout_s=self._read_timeout_s,
+        )
+        try:
+            self._check_headers(answer, extent, etag, action)
+        except StoreError:
+            body.close()
+            raise
+        return body
+
+    def _check_headers(
+        self, answer: GetObjectOutputTypeDef, extent: Extent, etag: str, action: str
+    ) -> None:
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        answered_etag = answer.get("ETag")
+        if status not in (200, 206) or not answered_etag:
+            raise not_s3(action, self._endpoint)
+        if _bare(answered_etag) != etag:
+            raise IntegrityError(
+                f"{action}: the object at {self._endpoint} changed after it was listed"
+            )
+        length = answer.get("ContentLength")
+        content_range = answer.get("ContentRange", "")
+        starts_right = content_range.startswith(f"bytes {extent.offset}-{extent.end - 1}/")
+        if status == 200:
+            # The whole object: right only if that is what was asked for.
+            starts_right = extent.offset == 0
+        if not starts_right or length not in (None, extent.length):
+            raise BodyMismatchError(
+                f"{action}: asked for {extent.length:,} bytes from {extent.offset:,}, and"
+                f" {self._endpoint} sends {content_range or length!r}; the object may be shorter"
+                " than listed, or a proxy on the way may change it"
+            )
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
+
+
+class Body:
+    """The body of one answer: a context manager, and an iterator over what arrives."""
+
+    def __init__(
+        self, *, raw: HTTPResponse, length: int, action: str, endpoint: str, read_timeout_s: float
+    ) -> None:
+        self._raw = raw
+        self._length = length
+        self._action = action
+        self._endpoint = endpoint
+        self._pace = Pace(window_s=read_timeout_s)
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the whole body was read: then it is kept for the next."""
+        self._raw.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the body's bytes as they come, `length` of them in all.
+
+        Raises StoreUnavailableError if the connection breaks or stalls,
+        BodyMismatchError if it ends early, and IntegrityError if more comes.
+        """
+        missing = self._length
+        while missing:
+            chunk = self._read(min(missing, _READ_BYTES))
+            if not chunk:
+                raise BodyMismatchError(
+                    f"{self._action}: {self._endpoint} ended {missing:,} of {self._length:,} bytes"
+                    " early; a proxy on the way may cut transfers"
+                )
+            missing -= len(chunk)
+            yield chunk
+        if self._has_more():
+            raise IntegrityError(
+                f"{self._action}: {self._endpoint} sent more than the {self._length:,} bytes asked"
+            )
+
+    def _read(self, amount: int) -> bytes:
+        started = time.monotonic()
+        with translated(self._action, self._endpoint):
+            chunk = self._raw.read1(amount)
+            self._pace.note(time.monotonic() - started, len(chunk))
+        return chunk
+
+    def _has_more(self) -> bool:
+        """Read the end, which also gives the connection back to the pool."""
+        try:
+            return bool(self._read(1))
+        except StoreError:
+            return False  # All bytes are here: how the connection ended does not matter.
+
+
+class Pace:
+    """Notices a body that comes too slowly to ever end. Counts only time spent waiting for it."""
+
+    def __init__(self, *, window_s: float) -> None:
+        self._window_s = window_s
+        self._waited_s = 0.0
+        self._bytes = 0
+
+    def note(self, waited_s: float, count: int) -> None:
+        """Count one read. Raises TimeoutError if the last window brought too little."""
+        self._waited_s += waited_s
+        self._bytes += count
+        if self._waited_s < self._window_s:
+            return
+        if self._bytes < self._waited_s * _LEAST_BYTES_PER_S:
+            raise TimeoutError(f"less than {_LEAST_BYTES_PER_S} bytes a second")
+        self._waited_s, self._bytes = 0.0, 0
+
+
+def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
+    # Unsigned reading needs no profile, and must not fail because AWS_PROFILE names
+    # one that does not exist on this machine.
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    try:
+        # AWS's own URL is left to botocore, which puts the bucket into the host name.
+        url = None if endpoint.is_aws else endpoint.url
+        client = session.create_client("s3", endpoint_url=url, config=config)
+    except (BotoCoreError, ValueError) as exc:
+        raise UsageError(
+            f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
+        ) from exc
+    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _refuse_web_page)
+    return cast("S3Client", client)
+
+
+def _refuse_web_page(response_dict: dict[str, Any], **_: object) -> None:
+    """Stop at a web page instead of a listing, before botocore makes it a 500 of the server."""
+    if response_dict["status_code"] == 200 and b"<ListBucketResult" not in response_dict["body"]:
+        raise ResponseParserError("not a listing")
+
+
+def _raw(answer: GetObjectOutputTypeDef) -> HTTPResponse:
+    """Return the urllib3 response, whose `read1` waits for some bytes, not for all.
+
+    botocore's own StreamingBody can only wait for a full chunk, so it could not
+    tell a slow link from a stalled one, and copies once more.
+    """
+    return cast("HTTPResponse", answer["Body"].__enter__())
+
+
+def _page(answer: ListObjectsV2OutputTypeDef) -> Page:
+    objects = [
+        StoredObject(
+            key=line["Key"],
+            size_bytes=line["Size"],
+            mtime_ns=(line["LastModified"] - _EPOCH) // timedelta(microseconds=1) * 1000,
+            etag=_bare(line["ETag"]),
+        )
+        for line in answer.get("Contents", [])
+    ]
+    return Page(objects, answer["NextContinuationToken"] if answer["IsTruncated"] else None)
+
+
+def _bare(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a proxy that weakened it."""
+    return etag.removeprefix("W/").strip('"')
