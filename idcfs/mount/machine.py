@@ -1,0 +1,80 @@
+"""What a machine must have before anything can be mounted on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from idcfs.errors import MountError
+
+_DEVICE = Path("/dev/fuse")
+_FUSE_CONF = Path("/etc/fuse.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check, and the command or step that mends it."""
+
+    subject: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def check_device() -> Finding:
+    """Check that the kernel's FUSE device is there and may be opened."""
+    subject = "FUSE device"
+    if not _DEVICE.exists():
+        return Finding(
+            subject,
+            False,
+            f"{_DEVICE} does not exist",
+            "load the kernel module with `sudo modprobe fuse`; in a container, start it with "
+            "--device /dev/fuse --cap-add SYS_ADMIN",
+        )
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        return Finding(
+            subject, False, f"{_DEVICE} may not be opened by you", f"sudo chmod 0666 {_DEVICE}"
+        )
+    return Finding(subject, True, f"{_DEVICE} can be opened")
+
+
+def check_fusermount() -> Finding:
+    """Check that fusermount3 is installed: without it only root can mount."""
+    subject = "fusermount3"
+    path = shutil.which("fusermount3")
+    if path is not None:
+        return Finding(subject, True, f"{path} is installed")
+    if os.geteuid() == 0:
+        return Finding(subject, True, "not installed, and not needed by root")
+    return Finding(subject, False, "not installed", "sudo apt install fuse3")
+
+
+def check_allow_other() -> Finding:
+    """Check that this user may open a mount to other users."""
+    subject = "allow_other"
+    if os.geteuid() == 0 or "user_allow_other" in _fuse_conf_options():
+        return Finding(subject, True, "mounts may be opened to other users")
+    return Finding(
+        subject,
+        False,
+        f"{_FUSE_CONF} does not permit it",
+        f"echo user_allow_other | sudo tee -a {_FUSE_CONF}",
+    )
+
+
+def _fuse_conf_options() -> set[str]:
+    try:
+        lines = _FUSE_CONF.read_text().splitlines()
+    except OSError:
+        return set()
+    return {line.split("#")[0].strip() for line in lines}
+
+
+def require(*findings: Finding) -> None:
+    """Raise MountError for the first check that failed, with its remedy."""
+    for finding in findings:
+        if not finding.ok:
+            raise MountError(f"{finding.subject}: {finding.detail}; {finding.remedy}")

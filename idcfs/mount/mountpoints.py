@@ -1,0 +1,153 @@
+"""Mount points: which there are, whether one can be used, and how to let go of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from idcfs.errors import MountError
+
+FILE_SYSTEM_TYPE = "fuse.idcfs"
+
+_UNMOUNT_TIMEOUT_S = 30.0
+"""`fusermount3 -u` answers at once unless the kernel waits for a daemon that hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of the kernel's mount table."""
+
+    mountpoint: Path
+    type: str
+
+
+def mounts() -> list[Mounted]:
+    """Return the mount table of this process, oldest mount first."""
+    table = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        fields = line.split(" ")
+        kind = fields[fields.index("-") + 1]
+        table.append(Mounted(Path(_unescape(fields[4])), kind))
+    return table
+
+
+def find_mount(mountpoint: Path) -> Mounted | None:
+    """Return the topmost mount at exactly this absolute path, or None."""
+    found = [each for each in mounts() if each.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def is_stale(mountpoint: Path) -> bool:
+    """Tell whether the daemon behind a mount is gone."""
+    try:
+        mountpoint.stat()
+    except OSError as exc:
+        return exc.errno in {errno.ENOTCONN, errno.ECONNABORTED}
+    return False
+
+
+def prepare_mountpoint(path: Path, *, allow_nonempty: bool = False) -> Path:
+    """Return the absolute path of a directory that can be mounted on.
+
+    A mount that a killed daemon left there is cleared away. Raises MountError, with
+    what to do, for a path that is missing, no directory, in use or not empty.
+    """
+    mountpoint = resolve(path)
+    if is_stale(mountpoint):
+        mounted = find_mount(mountpoint)
+        if mounted is None or mounted.type != FILE_SYSTEM_TYPE:
+            raise MountError(
+                f"{path} is a dead mount of another file system (Transport endpoint is not "
+                f"connected); clear it with: fusermount3 -uz {path}"
+            )
+        unmount(mountpoint, lazy=True)
+    _check_directory(path, mountpoint, allow_nonempty)
+    return mountpoint
+
+
+def _check_directory(path: Path, mountpoint: Path, allow_nonempty: bool) -> None:
+    if (mounted := find_mount(mountpoint)) is not None and mounted.type == FILE_SYSTEM_TYPE:
+        raise MountError(f"idcfs is already mounted at {path}; first: idcfs umount {path}")
+    try:
+        if not mountpoint.is_dir():
+            if mountpoint.exists():
+                raise MountError(f"the mount point {path} is not a directory")
+            raise MountError(f"the mount point {path} does not exist; first: mkdir -p {path}")
+        if not allow_nonempty and any(mountpoint.iterdir()):
+            raise MountError(
+                f"the mount point {path} is not empty; its files would be hidden: choose an "
+                "empty directory, or say -o nonempty"
+            )
+    except PermissionError as exc:
+        raise MountError(f"the mount point {path} cannot be read: {exc.strerror}") from exc
+    if not os.access(mountpoint, os.W_OK):
+        raise MountError(
+            f"the mount point {path} is not writable by you, which fusermount3 asks for; "
+            "choose a directory of your own"
+        )
+
+
+def resolve(path: Path) -> Path:
+    """Return the absolute path with symbolic links followed, also of a dead mount."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would ask a dead mount
+    return absolute.parent.resolve() / absolute.name if is_stale(absolute) else absolute.resolve()
+
+
+def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Unmount whatever is mounted at an absolute path.
+
+    Raises MountError, naming who is busy there if that is the reason.
+    """
+    tool = shutil.which("fusermount3")
+    if tool is not None:
+        command = [tool, "-u", *(["-z"] if lazy else []), str(mountpoint)]
+    elif os.geteuid() == 0:
+        command = ["umount", *(["-l"] if lazy else []), str(mountpoint)]
+    else:
+        raise MountError("fusermount3 is missing; install it with: apt install fuse3")
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_UNMOUNT_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise MountError(
+            f"unmounting {mountpoint} did not end within {_UNMOUNT_TIMEOUT_S:.0f} s; "
+            f"try: idcfs umount --lazy {mountpoint}"
+        ) from exc
+    if done.returncode == 0:
+        return
+    if "busy" in done.stderr.lower():
+        raise MountError(
+            f"{mountpoint} is in use by {_name_users(mountpoint)}; close what is open there, "
+            f"or detach it now with: idcfs umount --lazy {mountpoint}"
+        )
+    raise MountError(f"{mountpoint} could not be unmounted: {done.stderr.strip()}")
+
+
+def _name_users(mountpoint: Path) -> str:
+    """Name the processes that have a file open or their directory below the mount point."""
+    users = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and _uses(process, mountpoint):
+            name = (process / "comm").read_text().strip()
+            users.append(f"{name} (process {process.name})")
+    return ", ".join(users) or "another process"
+
+
+def _uses(process: Path, mountpoint: Path) -> bool:
+    try:
+        links = [process / "cwd", *(process / "fd").iterdir()]
+        # readlink only: following the link would ask the mount itself.
+        return any(Path(os.readlink(link)).is_relative_to(mountpoint) for link in links)  # noqa: PTH115
+    except OSError:  # ended meanwhile, or another user's
+        return False
+
+
+def _unescape(field: str) -> str:
+    """Undo the kernel's octal escapes of blanks in the mount table."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

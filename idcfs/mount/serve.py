@@ -1,0 +1,85 @@
+"""Wires a mount from its parts and serves it until it is unmounted or told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.errors import UsageError
+from idcfs.fetch import Fetcher
+from idcfs.fuse import Adapter, Session
+from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
+from idcfs.vfs.tree import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from idcfs.cache import Cache
+    from idcfs.store import ObjectStore
+    from idcfs.vfs.attributes import Ownership
+    from idcfs.vfs.tree import DirectoryTree
+
+logger = logging.getLogger(__name__)
+
+_GRACE_S = 2.0
+"""How long fetches under way may go on after a signal before their readers get an error."""
+
+
+def check_width(tree: DirectoryTree) -> None:
+    """Refuse a tree that is one flat directory of more files than can be listed."""
+    if tree.is_leaf(ROOT) and tree.totals.instance_count > DIRECTORY_LIMIT_FILES:
+        raise UsageError(
+            f"a flat mount would put {tree.totals.instance_count:,} files into one directory "
+            f"(the limit is {DIRECTORY_LIMIT_FILES:,}): mount a selection, for example "
+            "--collection-id or --series-instance-uid, or use a template with levels, for "
+            "example --dir-template %collection_id/%PatientID/%SeriesInstanceUID"
+        )
+
+
+async def serve(
+    *,
+    tree: DirectoryTree,
+    store: ObjectStore,
+    cache: Cache,
+    ownership: Ownership,
+    mountpoint: Path,
+    options: Collection[str],
+    ready: Callable[[], None],
+) -> None:
+    """Mount, call `ready` when requests are answered, and serve until the end.
+
+    SIGTERM and SIGINT unmount in order; a second one drops what is under way.
+    Raises MountError if the file system cannot be mounted.
+    """
+    async with trio.open_nursery() as services:
+        fetcher = Fetcher(store=store, cache=cache, nursery=services)
+        file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
+        session = Session(Adapter(file_system), mountpoint, options)
+        try:
+            async with trio.open_nursery() as watching:
+                await watching.start(_stop_at_signal, session, services.cancel_scope)
+                ready()
+                await session.run()
+                watching.cancel_scope.cancel()
+        finally:
+            services.cancel_scope.cancel()
+            session.close()
+            fetcher.close()
+            logger.info("unmounted %s", mountpoint)
+
+
+async def _stop_at_signal(
+    session: Session, fetches: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for number in signals:
+            logger.info("got %s, unmounting", signal.Signals(number).name)
+            session.stop()
+            with trio.move_on_after(_GRACE_S):
+                await anext(signals)
+            fetches.cancel()

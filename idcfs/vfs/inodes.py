@@ -1,0 +1,75 @@
+"""Inode numbers that carry what they name, so that no table of inodes is kept.
+
+A directory's number is its `DirectoryId` plus one (the root is 1, as FUSE wants). A
+file's number holds its series' row in the index and a number of the instance within
+the series:
+
+    bit 62        set for files
+    bits 32-61    row of the series in the index
+    bits 0-31     CRC-32 of the instance's name, moved on while another of the same
+                  series, earlier in byte order, has that number
+
+Both are the same at every mount of one index, for every selection, and a file's also
+for every template. A walk over millions of entries leaves nothing in the daemon, even
+while the kernel remembers all of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, NewType
+
+from idcfs.vfs.tree import DirectoryId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Inode = NewType("Inode", int)
+
+ROOT_INODE = Inode(1)
+
+_FILE_BIT = 1 << 62
+_NUMBER_BITS = 32
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
+
+
+def inode_of_directory(directory: DirectoryId) -> Inode:
+    """Return the inode number of a directory."""
+    return Inode(directory + 1)
+
+
+def inode_of_file(row: int, number: int) -> Inode:
+    """Return the inode number of instance `number` of the series at `row` of the index."""
+    return Inode(_FILE_BIT | row << _NUMBER_BITS | number)
+
+
+def is_file_inode(inode: Inode) -> bool:
+    """Tell whether the number is a file's."""
+    return bool(inode & _FILE_BIT)
+
+
+def directory_of_inode(inode: Inode) -> DirectoryId:
+    """Return the directory that has this number."""
+    return DirectoryId(inode - 1)
+
+
+def file_of_inode(inode: Inode) -> tuple[int, int]:
+    """Return the row of the series and the number of the instance."""
+    return (inode & ~_FILE_BIT) >> _NUMBER_BITS, inode & _NUMBER_MASK
+
+
+def number_names(names: Iterable[str]) -> list[int]:
+    """Return a number below 2**32 for each name, all different, given in byte order.
+
+    A name keeps its number when names with other numbers come or go, so that even an
+    incomplete listing never gives two contents to one number.
+    """
+    taken: set[int] = set()
+    numbers = []
+    for name in names:
+        number = zlib.crc32(name.encode())
+        while number in taken:
+            number = (number + 1) & _NUMBER_MASK
+        taken.add(number)
+        numbers.append(number)
+    return numbers
