@@ -1,0 +1,265 @@
+"""Compile a layout: sort the index by path and write what `Layout` reads.
+
+Runs in a process of its own (`python -m idcfs.catalog.compile`), so that a
+daemon never holds DuckDB's memory: the whole index takes some 600 MB while it
+is sorted. The parent hands a request on standard input and reads the outcome,
+both JSON, from standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from array import array
+from itertools import accumulate, compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from idcfs.catalog.engine import columns_of, connect, quote
+from idcfs.catalog.index import Index
+from idcfs.catalog.layout import widest
+from idcfs.catalog.layout_file import ABSENT, LayoutWriter
+from idcfs.catalog.template import name_sql, parse_template
+from idcfs.errors import IdcfsError, IndexFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import duckdb
+
+_FETCH_ROWS = 65_536
+_U32_MAX = ABSENT - 1
+# Amazon's rules for bucket names; what breaks them could steer a request elsewhere.
+_BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_MAX_BUCKETS = 255
+
+_INSTANCES = f"""
+    CASE WHEN TRY_CAST(instanceCount AS BIGINT) BETWEEN 0 AND {_U32_MAX}
+    THEN TRY_CAST(instanceCount AS BIGINT) ELSE {ABSENT} END"""
+# Megabytes of the index are bytes over 10**6, exact in a double; below 2**53 bytes.
+_SIZE = """
+    CASE WHEN TRY_CAST(series_size_MB AS DOUBLE) BETWEEN 0 AND 9e9
+    THEN CAST(round(TRY_CAST(series_size_MB AS DOUBLE) * 1e6) AS BIGINT) ELSE 0 END"""
+_VALID_UUID = (
+    "coalesce(CAST(TRY_CAST(crdc_series_uuid AS UUID) AS VARCHAR) = crdc_series_uuid, false)"
+)
+
+
+def compile_layout(
+    index: Index, template_text: str, rows: Sequence[int] | None, identity: str, descriptor: int
+) -> None:
+    """Write the layout of `index` under a template to an open, empty file.
+
+    `rows` restricts it to these index rows, which may be of earlier releases. Raises
+    UsageError for a template that makes no sense, IndexFileError for an index that
+    cannot be used, OSError if the file cannot be written.
+    """
+    template = parse_template(template_text, columns_of(index))
+    with connect(index) as connection:
+        names = [name_sql(component) for component in template.components]
+        source = "series" if rows is None else "all_series"
+        _select_rows(connection, source, rows)
+        buckets, refused = _find_buckets(connection)
+        _sort(connection, names, buckets)
+        writer = LayoutWriter(descriptor)
+        fields = _write_series(connection, writer, template.depth, len(buckets))
+        _write_names(connection, writer, template.depth)
+        mtime_ns = release_time_ns(connection, index)
+    writer.finish(
+        fields
+        | {
+            "identity": identity,
+            "depth": template.depth,
+            "refused_count": refused,
+            "mtime_ns": mtime_ns,
+            "buckets": buckets,
+        }
+    )
+
+
+def release_time_ns(connection: duckdb.DuckDBPyConnection, index: Index) -> int:
+    """Return when the index's release came out, or else its file's modification time."""
+    import duckdb
+
+    versions = index.companions.get("version_metadata_index")
+    if versions is not None and index.release_number is not None:
+        try:
+            found = connection.execute(
+                f"SELECT epoch_ns(CAST(version_timestamp AS TIMESTAMP)) "
+                f"FROM read_parquet({quote(str(versions))}) WHERE idc_version = ?",
+                [index.release_number],
+            ).fetchone()
+        except duckdb.Error:  # only a date: an odd table must not cost the mount
+            found = None
+        if found and found[0]:
+            return int(found[0])
+    return index.path.stat().st_mtime_ns
+
+
+def _select_rows(
+    connection: duckdb.DuckDBPyConnection, source: str, rows: Sequence[int] | None
+) -> None:
+    chosen = f"SELECT * FROM {source}"
+    if rows is not None:
+        # One text parameter instead of a list: binding a million values takes seconds.
+        connection.execute(
+            "CREATE TABLE chosen AS SELECT DISTINCT CAST(unnest(string_split(?, ' ')) AS BIGINT) r",
+            [" ".join(map(str, rows)) or "-1"],
+        )
+        chosen += " WHERE idcfs_row IN (SELECT r FROM chosen)"
+    connection.execute(f"CREATE VIEW chosen_series AS {chosen}")
+
+
+def _find_buckets(connection: duckdb.DuckDBPyConnection) -> tuple[list[str], int]:
+    """Return the buckets that are ones, and how many rows have no proper bucket or UUID."""
+    found = connection.execute(f"""
+        SELECT aws_bucket, coalesce(regexp_full_match(aws_bucket, '{_BUCKET_PATTERN}'), false),
+            {_VALID_UUID}, count(*)
+        FROM chosen_series GROUP BY ALL ORDER BY ALL
+    """).fetchall()
+    buckets = sorted({bucket for bucket, proper, valid, _ in found if proper and valid})
+    if len(buckets) > _MAX_BUCKETS:
+        raise IndexFileError(f"the index names {len(buckets)} buckets, more than {_MAX_BUCKETS}")
+    return buckets, sum(count for _, proper, valid, count in found if not (proper and valid))
+
+
+def _sort(
+    connection: duckdb.DuckDBPyConnection, names: Sequence[str], buckets: Sequence[str]
+) -> None:
+    """Create `sorted`: a row for each series in path order.
+
+    `level` is the first level at which its path differs from the row before, one past the
+    last where they are equal; a name is kept only where its directory begins.
+    """
+    columns = "".join(f"{sql} AS c{level}, " for level, sql in enumerate(names, 1))
+    order = "".join(f"c{level}, " for level in range(1, len(names) + 1))
+    differs = "".join(
+        f"WHEN c{level} IS DISTINCT FROM lag(c{level}) OVER () THEN {level} "
+        for level in range(1, len(names) + 1)
+    )
+    level = f"CASE {differs} ELSE {len(names) + 1} END" if names else "1"
+    kept = "".join(
+        f", CASE WHEN level <= {at} THEN c{at} END AS c{at}" for at in range(1, len(names) + 1)
+    )
+    known = "[" + ", ".join(map(quote, buckets)) + "]::VARCHAR[]"
+    connection.execute(f"""
+        CREATE TABLE sorted AS
+        SELECT level, uuid, bucket, instances, size, idcfs_row{kept} FROM (
+            SELECT *, {level} AS level FROM (
+                SELECT {columns}
+                    crdc_series_uuid AS uuid, list_position({known}, aws_bucket) - 1 AS bucket,
+                    {_INSTANCES} AS instances, {_SIZE} AS size, idcfs_row
+                FROM chosen_series
+                WHERE {_VALID_UUID} AND list_contains({known}, aws_bucket)
+                ORDER BY {order} idcfs_row))
+    """)
+
+
+def _batches(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[list[Any]]:
+    """Yield the result of `sql` in batches, each as a list of columns."""
+    result = connection.execute(sql)
+    while batch := result.fetchmany(_FETCH_ROWS):
+        yield list(zip(*batch, strict=True))
+
+
+def _write_series(
+    connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int, bucket_count: int
+) -> dict[str, Any]:
+    """Write the columns of the series and the shape of the tree; return header fields."""
+    levels, uuids, buckets = bytearray(), bytearray(), bytearray()
+    instances, sizes, rows = array("I"), array("Q"), array("I")
+    query = "SELECT level, uuid, bucket, instances, size, idcfs_row FROM sorted"
+    for level, uuid, bucket, count, size, row in _batches(connection, query):
+        levels += bytes(level)
+        uuids += bytes.fromhex("".join(uuid).replace("-", ""))
+        buckets += bytes(bucket)
+        instances.extend(count)
+        sizes.extend(size)
+        rows.extend(row)
+    leaf_of, level_counts = _write_shape(writer, bytes(levels), depth)
+    positions = array("I", [ABSENT]) * (max(rows, default=-1) + 1)
+    for position, row in enumerate(rows):
+        positions[row] = position
+    writer.add("uuids", [bytes(uuids)])
+    writer.add("bucket", [bytes(buckets)])
+    writer.add("instances", [instances])
+    writer.add("sizes", [sizes])
+    writer.add("rows", [rows])
+    writer.add("leaf", [leaf_of])
+    writer.add("positions", [positions])
+    return {
+        "series_count": len(rows),
+        "instance_count": sum(instances) - ABSENT * instances.count(ABSENT),
+        "size_bytes": sum(sizes),
+        "widest_leaf_instances": widest(leaf_of, instances),
+        "level_counts": level_counts,
+    }
+
+
+def _write_shape(writer: LayoutWriter, levels: bytes, depth: int) -> tuple[array[int], list[int]]:
+    """Write where the children of each directory begin, and their parents.
+
+    `levels` has a byte for each series: the first level at which its path is new. Dropping
+    the bytes above `n` leaves one for each directory of level `n`, in path order, so
+    counting in C over such strings gives every range. Return each series' leaf, and the
+    number of directories of each level.
+    """
+    counts = [1]
+    parents = array("I")
+    for level in range(depth + 1):  # level: of the parents; their children are one below
+        children = levels.translate(None, bytes(range(level + 2, 256)))
+        if level == 0:
+            starts, parents = array("I", [0]), array("I", bytes(4 * len(children)))
+        else:
+            begins = children.translate(bytes(at <= level for at in range(256)))
+            starts = array("I", compress(range(len(begins)), begins))
+            parents = array("I", (count - 1 for count in accumulate(begins)))
+        starts.append(len(children))
+        writer.add(f"child_start{level}", [starts])
+        if level < depth:
+            writer.add(f"parent{level + 1}", [parents])
+            counts.append(len(children))
+    return parents, counts
+
+
+def _write_names(connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int) -> None:
+    for level in range(1, depth + 1):
+        lengths = array("I")
+
+        def chunks(level: int = level, lengths: array[int] = lengths) -> Iterator[bytes]:
+            query = f"SELECT c{level} FROM sorted WHERE c{level} IS NOT NULL"
+            for (names,) in _batches(connection, query):
+                blob = ("\0".join(names) + "\0").encode()
+                lengths.extend(map(len, blob.split(b"\0")[:-1]))
+                yield blob
+
+        writer.add(f"names{level}", chunks())
+        ends = list(accumulate((length + 1 for length in lengths), initial=0))
+        if ends[-1] > _U32_MAX:
+            raise IndexFileError("the index's names are too long for a layout (4 GiB a level)")
+        writer.add(f"offsets{level}", [array("I", ends)])
+
+
+def main() -> int:
+    """Serve one request from standard input; see `idcfs.catalog.layouts`."""
+    request = json.load(sys.stdin)
+    companions = {name: Path(path) for name, path in request["companions"].items()}
+    index = Index(Path(request["index"]), companions, request["version"])
+    path = Path(request["output"])
+    outcome: dict[str, object] = {}
+    try:
+        with path.open("wb") as file:
+            compile_layout(
+                index, request["template"], request["rows"], request["identity"], file.fileno()
+            )
+    except IdcfsError as exc:
+        outcome = {"error": type(exc).__name__, "message": str(exc)}
+    except OSError as exc:
+        outcome = {"error": "OSError", "errno": exc.errno, "message": os.strerror(exc.errno or 0)}
+    json.dump(outcome, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
