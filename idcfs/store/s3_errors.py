@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BUSY = "{endpoint} is overloaded or out of order ({answer}); try again later"
+_OTHER = "the exchange with {endpoint} failed ({reason}); check --endpoint-url"
 _CHECK = "check the network, the proxy settings and --endpoint-url"
 
 # HTTP status → our error, and what to tell. `{answer}` is the status with S3's own code.
@@ -116,8 +117,8 @@ def translated(action: str, endpoint: str) -> Iterator[None]:
     except _FOREIGN as exc:
         raise translate(exc, action, endpoint) from exc
     except ValueError as exc:
-        # botocore and urllib refuse some URLs and keys (lone surrogates) so.
-        raise _error(StoreError, action, "{reason}", reason=str(exc)) from exc
+        # Keys that cannot be sent (lone surrogates), or figures and dates that are none.
+        raise _error(StoreError, action, _OTHER, endpoint=endpoint, reason=str(exc)) from exc
 
 
 def translate(exc: Exception, action: str, endpoint: str) -> StoreError:
@@ -134,7 +135,7 @@ def translate(exc: Exception, action: str, endpoint: str) -> StoreError:
     for classes, error, text in _BY_CLASS:
         if isinstance(exc, classes):
             return _error(error, action, text, endpoint=endpoint, reason=reason)
-    return _error(StoreError, action, "{reason}", reason=reason)
+    return _error(StoreError, action, _OTHER, endpoint=endpoint, reason=reason)
 
 
 def _translate_answer(exc: aws.ClientError, action: str, endpoint: str) -> StoreError:

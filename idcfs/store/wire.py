@@ -265,14 +265,19 @@ def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
         raise UsageError(
             f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
         ) from exc
-    client.meta.events.register_first("before-parse.s3.ListObjectsV2", _refuse_web_page)
+    client.meta.events.register("response-received.s3.ListObjectsV2", _refuse_web_page)
     return cast("S3Client", client)
 
 
-def _refuse_web_page(response_dict: dict[str, Any], **_: object) -> None:
-    """Stop at a web page instead of a listing, before botocore makes it a 500 of the server."""
-    if response_dict["status_code"] == 200 and b"<ListBucketResult" not in response_dict["body"]:
-        raise ResponseParserError("not a listing")
+def _refuse_web_page(response_dict: dict[str, Any] | None, **_: object) -> None:
+    """Stop at a web page in place of a listing: botocore would make it an error 500 of the server.
+
+    S3's own `<Error>` under a 200 does mean that, and stays.
+    """
+    if response_dict is not None and response_dict["status_code"] == 200:
+        body = response_dict["body"]
+        if b"<ListBucketResult" not in body and b"<Error>" not in body:
+            raise ResponseParserError("not a listing")
 
 
 def _raw(answer: GetObjectOutputTypeDef) -> HTTPResponse:
