@@ -7,7 +7,6 @@ so that an object has the same bytes at every build.
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from pydicom import dcmwrite
@@ -15,6 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from idcfs.demo import phantom
     from idcfs.demo.series import ReplicaSeries
 
@@ -114,16 +115,23 @@ def set_pixels(
     dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
 
 
-def encode(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
-    """Return `dataset` as a DICOM file (PS3.10). Raises what pydicom raises."""
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    """Return one item of a code sequence (PS3.3 8.8)."""
+    item = Dataset()
+    item.CodeValue = value
+    item.CodingSchemeDesignator = scheme
+    item.CodeMeaning = meaning
+    return item
+
+
+def write(dataset: Dataset, transfer_syntax_uid: str, path: Path) -> None:
+    """Write `dataset` to `path` as a DICOM file (PS3.10). Raises what pydicom raises."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    target = BytesIO()
     dcmwrite(
-        target,
+        path,
         dataset,
         implicit_vr=transfer_syntax_uid == ImplicitVRLittleEndian,
         little_endian=True,
         enforce_file_format=True,
     )
-    return target.getvalue()

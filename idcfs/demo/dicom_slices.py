@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from idcfs.demo import phantom
-from idcfs.demo.dicom_common import AXIAL, date, new_image, set_pixels
+from idcfs.demo.dicom_common import AXIAL, code, date, new_image, set_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,11 +180,11 @@ def _fill_pt(dataset: Dataset, series: ReplicaSeries, stack: Stack, number: int)
     dataset.DoseCalibrationFactor = 1
     dataset.PatientWeight = 74
     dataset.RadiopharmaceuticalInformationSequence = [_tracer(series)]
-    dataset.PatientOrientationCodeSequence = [_code("102538003", "SCT", "recumbent")]
+    dataset.PatientOrientationCodeSequence = [code("102538003", "SCT", "recumbent")]
     dataset.PatientOrientationCodeSequence[0].PatientOrientationModifierCodeSequence = [
-        _code("40199007", "SCT", "supine")
+        code("40199007", "SCT", "supine")
     ]
-    dataset.PatientGantryRelationshipCodeSequence = [_code("102540008", "SCT", "headfirst")]
+    dataset.PatientGantryRelationshipCodeSequence = [code("102540008", "SCT", "headfirst")]
     dataset.RescaleIntercept = 0
     dataset.RescaleSlope = f"{slope:.8g}"
     dataset.WindowCenter, dataset.WindowWidth = 5 * MEAN_BQ_ML, 10 * MEAN_BQ_ML
@@ -201,14 +201,5 @@ def _tracer(series: ReplicaSeries) -> Dataset:
     tracer.RadionuclidePositronFraction = 0.967
     tracer.RadiopharmaceuticalStartTime = "110000"
     tracer.RadiopharmaceuticalStartDateTime = date(series.series_date) + "110000"
-    tracer.RadionuclideCodeSequence = [_code("77004003", "SCT", "^18^Fluorine")]
+    tracer.RadionuclideCodeSequence = [code("77004003", "SCT", "^18^Fluorine")]
     return tracer
-
-
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
-    """Return one item of a code sequence (PS3.3 8.8)."""
-    code = Dataset()
-    code.CodeValue = value
-    code.CodingSchemeDesignator = scheme
-    code.CodeMeaning = meaning
-    return code

@@ -161,3 +161,51 @@ def vial_signal(x: Plane, y: Plane, z: float) -> Plane:
 def noise(rows: int, columns: int, seed: int) -> Plane:
     """Return Gaussian noise of unit deviation, the same for the same seed."""
     return np.random.default_rng(seed).standard_normal((rows, columns), dtype=np.float32)
+
+
+def chest_shadow(rows: int, columns: int) -> Plane:
+    """Return the chest as X-rays from the front would cast it: 0 nothing, about 1 the spine.
+
+    The picture spans 352 by 400 mm, head up and the patient's left on the right.
+    """
+    step_mm = 2.0
+    x, y = grid(130, 200, step_mm)
+    heights = np.arange(175, -177, -step_mm)
+    # Attenuation goes with density; the arms are up, the table does not show.
+    shadow = [np.where(y < 125, chest_hu(x, y, z) + 1000, 0).sum(axis=0) for z in heights]
+    return np.asarray(resize(np.stack(shadow), rows, columns) / 330_000 * 2, dtype=np.float32)
+
+
+def resize(picture: Plane, rows: int, columns: int) -> Plane:
+    """Return `picture` interpolated linearly to another size."""
+    row = np.linspace(0, picture.shape[0] - 1, rows, dtype=np.float32)
+    column = np.linspace(0, picture.shape[1] - 1, columns, dtype=np.float32)
+    top, left = (
+        np.int64(row.clip(0, picture.shape[0] - 2)),
+        np.int64(column.clip(0, picture.shape[1] - 2)),
+    )
+    down, right = (row - top)[:, None], column - left
+    upper = picture[top][:, left] * (1 - right) + picture[top][:, left + 1] * right
+    lower = picture[top + 1][:, left] * (1 - right) + picture[top + 1][:, left + 1] * right
+    return np.asarray(upper * (1 - down) + lower * down, dtype=np.float32)
+
+
+def breast_shadow(rows: int, columns: int, *, oblique: bool) -> Plane:
+    """Return a left breast as a mammogram shows it, chest wall at the left edge: 0 to 1."""
+    down = np.linspace(-1, 1, rows, dtype=np.float32)[:, None] + np.zeros((1, columns), np.float32)
+    out = np.linspace(0, 1.25, columns, dtype=np.float32) + np.zeros((rows, 1), np.float32)
+    if oblique:
+        down = down - 0.18 * (1 - out)
+    reach = np.sqrt((down / 0.82) ** 2 + out**2)
+    thickness = np.sqrt(np.clip(1 - reach**2, 0, 1)) ** 0.6
+    # Glandular tissue spreads from the nipple, in lobes.
+    angle = np.arctan2(down, 1.05 - out)
+    lobes = 0.5 + 0.5 * np.sin(angle * 13 + 5 * reach) * np.sin(9 * out + 3 * down)
+    gland = np.clip(1.1 - np.sqrt((down / 0.5) ** 2 + ((out - 0.55) / 0.45) ** 2), 0, 1)
+    picture = thickness * (0.32 + 0.45 * gland * (0.5 + 0.5 * lobes))
+    for row, column, size in ((-0.2, 0.5, 0.055), (0.27, 0.62, 0.02)):  # a mass, and a small one
+        distance = np.sqrt((down - row) ** 2 + (out - column) ** 2) / size
+        picture += np.clip(1.2 - distance, 0, 1) * 0.3
+    if oblique:  # the pectoral muscle
+        picture += np.clip((0.42 - out - 0.35 * (down + 1)) * 8, 0, 1) * 0.35
+    return np.asarray(picture, dtype=np.float32)

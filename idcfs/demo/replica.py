@@ -162,7 +162,8 @@ def _send(
 ) -> None:
     with Connection(endpoint_url) as connection:
         for item in share:
-            etag = connection.put_object(item.bucket, item.key, item.path.read_bytes())
+            with item.path.open("rb") as content:
+                etag = connection.put_object(item.bucket, item.key, content, item.size_bytes)
             if etag != item.md5:
                 raise StoreError(f"{item.url} was stored with ETag {etag}, not its MD5 {item.md5}")
             if progress is not None:
@@ -214,16 +215,21 @@ def _waves() -> tuple[list[ReplicaSeries], ...]:
 def _build_series(
     root: Path, series: ReplicaSeries, *, progress: Callable[[ReplicaSeries], None] | None
 ) -> list[dict[str, str | int]]:
-    from idcfs.demo.dicom_makers import make_files
+    # pydicom and numpy are for those who build; a replica that is there needs neither.
+    from idcfs.demo.dicom_common import write
+    from idcfs.demo.dicom_makers import make_objects
 
     if progress is not None:
         progress(series)
     facts: list[dict[str, str | int]] = []
     directory = root / series.bucket / series.uuid
     directory.mkdir(parents=True)
-    for number, content in enumerate(make_files(series, root), start=1):
-        (root / series.bucket / series.key(number)).write_bytes(content)
-        facts.append({"size_bytes": len(content), "md5": hashlib.md5(content).hexdigest()})
+    for number, (dataset, transfer_syntax_uid) in enumerate(make_objects(series, root), start=1):
+        path = root / series.bucket / series.key(number)
+        write(dataset, transfer_syntax_uid, path)
+        with path.open("rb") as content:
+            md5 = hashlib.file_digest(content, "md5").hexdigest()
+        facts.append({"size_bytes": path.stat().st_size, "md5": md5})
     if len(facts) != series.instance_count:
         raise StoreError(
             f"{series.uuid}: {len(facts)} objects were made, the index says {series.instance_count}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from idcfs.errors import StoreError, StoreUnavailableError
@@ -44,9 +44,9 @@ class Connection:
         """Create `bucket` unless it is there."""
         self._request("PUT", f"/{bucket}", accept=(200, 409))
 
-    def put_object(self, bucket: str, key: str, content: bytes) -> str:
-        """Store `content` under `key` and return its ETag without quotes."""
-        reply, _ = self._request("PUT", f"/{bucket}/{quote(key)}", content)
+    def put_object(self, bucket: str, key: str, content: BinaryIO, size_bytes: int) -> str:
+        """Store the `size_bytes` of `content` under `key` and return its ETag without quotes."""
+        reply, _ = self._request("PUT", f"/{bucket}/{quote(key)}", content, size_bytes)
         return (reply.getheader("ETag") or "").strip('"')
 
     def list_objects(self, bucket: str, prefix: str = "") -> dict[str, tuple[int, str]]:
@@ -66,10 +66,16 @@ class Connection:
             query["continuation-token"] = token
 
     def _request(
-        self, method: str, target: str, body: bytes | None = None, accept: tuple[int, ...] = (200,)
+        self,
+        method: str,
+        target: str,
+        body: BinaryIO | None = None,
+        size_bytes: int = 0,
+        *,
+        accept: tuple[int, ...] = (200,),
     ) -> tuple[http.client.HTTPResponse, bytes]:
         try:
-            self._http.request(method, target, body)
+            self._http.request(method, target, body, {"Content-Length": str(size_bytes)})
             reply = self._http.getresponse()
             content = reply.read()
         except (OSError, http.client.HTTPException) as exc:
