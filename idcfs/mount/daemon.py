@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Ready = Callable[[str], None]
+
+
+logger = logging.getLogger(__name__)
 
 
 class _DaemonError(MountError):
@@ -71,10 +75,11 @@ def _run_child(job: Callable[[Ready], None], writing: int) -> int:
         if not told:
             tell(error=str(exc), exit_status=exc.exit_status)
         return exc.exit_status
-    except BaseException as exc:
+    except Exception as exc:
+        logger.exception("the mount process failed; this is a bug in idcfs")
         if not told:
             tell(error=f"unexpected {type(exc).__name__}: {exc}", exit_status=1)
-        raise
+        return 1
     return 0
 
 

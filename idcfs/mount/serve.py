@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.errors import UsageError
+from idcfs.errors import IdcfsError, UsageError
 from idcfs.fetch import Fetcher
 from idcfs.fuse import Adapter, Session
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
@@ -55,6 +55,24 @@ async def serve(
     SIGTERM and SIGINT unmount in order; a second one drops what is under way.
     Raises MountError if the file system cannot be mounted.
     """
+    try:
+        await _serve(tree, store, cache, ownership, mountpoint, options, ready)
+    except BaseExceptionGroup as group:
+        # Nurseries wrap what leaves them; the caller wants to know of the mount.
+        if (errors := group.subgroup(IdcfsError)) is not None:
+            raise _first(errors) from group
+        raise
+
+
+async def _serve(
+    tree: DirectoryTree,
+    store: ObjectStore,
+    cache: Cache,
+    ownership: Ownership,
+    mountpoint: Path,
+    options: Collection[str],
+    ready: Callable[[], None],
+) -> None:
     async with trio.open_nursery() as services:
         fetcher = Fetcher(store=store, cache=cache, nursery=services)
         file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
@@ -70,6 +88,11 @@ async def serve(
             session.close()
             fetcher.close()
             logger.info("unmounted %s", mountpoint)
+
+
+def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def _stop_at_signal(

@@ -1,0 +1,117 @@
+"""One mount from request to end: index, selection, layout, cache, store, kernel."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.cache import DiskCache
+from idcfs.catalog.index import Index
+from idcfs.catalog.layouts import open_layout
+from idcfs.errors import MountError
+from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
+from idcfs.mount.mountpoints import prepare_mountpoint, resolve
+from idcfs.mount.serve import check_width, serve
+from idcfs.store.s3 import S3Store
+from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from idcfs.catalog.layout import Layout
+    from idcfs.catalog.selection import Selection
+    from idcfs.store.endpoint import Source
+    from idcfs.vfs.attributes import Ownership
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """All that decides one mount."""
+
+    mountpoint: Path
+    template: str
+    selection: Selection
+    index_path: Path | None
+    """None for the index that `idc-index-data` brings."""
+    cache_dir: Path
+    endpoint_url: str | None
+    source: Source
+    ownership: Ownership
+    allow_other: bool = False
+    allow_nonempty: bool = False
+    fuse_options: tuple[str, ...] = ()
+    """Passed on to libfuse as they are."""
+
+
+def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
+    """Mount, tell `ready` in one line what is mounted, and serve until unmounted.
+
+    Raises MountError, UsageError, IndexFileError or CacheError, in the user's words.
+    """
+    require(check_device(), check_fusermount())
+    if request.allow_other:
+        require(check_allow_other())
+    mountpoint = prepare_mountpoint(request.mountpoint, allow_nonempty=request.allow_nonempty)
+    _keep_apart(mountpoint, request)
+    index = Index.open(request.index_path)
+    layout = _open_tree(index, request)
+    check_width(layout)
+    store = S3Store(endpoint_url=request.endpoint_url, source=request.source)
+    cache = DiskCache(request.cache_dir)
+    options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
+    totals = layout.totals
+    message = (
+        f"mounted {index.release} at {request.mountpoint}: {totals.series_count:,} series, "
+        f"{totals.instance_count:,} files, {totals.size_bytes / 1e12:.2f} TB"
+    )
+    try:
+        trio.run(
+            functools.partial(
+                serve,
+                tree=layout,
+                store=store,
+                cache=cache,
+                ownership=request.ownership,
+                mountpoint=mountpoint,
+                options=options,
+                ready=lambda: ready(message),
+            )
+        )
+    finally:
+        store.close()
+        cache.close()
+        layout.close()
+
+
+def _open_tree(index: Index, request: MountRequest) -> Layout:
+    """Open the layout, narrowed to the selection, and say so if it has hopeless directories."""
+    layout = open_layout(index, request.template, request.cache_dir / "layouts")
+    if layout.refused_count:
+        logger.warning(
+            "%d series of the index have no proper UUID or bucket and are left out",
+            layout.refused_count,
+        )
+    if layout.widest_leaf_instances() > DIRECTORY_LIMIT_FILES:
+        logger.warning(
+            "some directories of this template hold more than %s files and cannot be listed; "
+            "more levels in --dir-template help",
+            f"{DIRECTORY_LIMIT_FILES:,}",
+        )
+    return layout
+
+
+def _keep_apart(mountpoint: Path, request: MountRequest) -> None:
+    """Refuse a cache below its own mount point, and a mount point inside the cache."""
+    cache_dir = resolve(request.cache_dir)
+    if cache_dir.is_relative_to(mountpoint) or mountpoint.is_relative_to(cache_dir):
+        raise MountError(
+            f"the cache directory {request.cache_dir} and the mount point "
+            f"{request.mountpoint} lie inside one another; choose another --cache-dir"
+        )
