@@ -63,9 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             connection.create_bucket(BUCKET)
             contents = {key: key.encode() for key in [*WIDE, *ODD]}
             contents |= {"s/large.dcm": LARGE, "s/empty.dcm": b""}
-            etags = {
-                key: connection.put_object(BUCKET, key, body) for key, body in contents.items()
-            }
+            etags = {key: put(connection, key, body) for key, body in contents.items()}
         with closing(S3Store(endpoint_url=server.endpoint_url)) as store:
             yield Served(server, store, etags)
 
