@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from array import array
-from itertools import accumulate, compress
+from itertools import accumulate, compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +20,15 @@ from idcfs.catalog.engine import columns_of, connect, quote
 from idcfs.catalog.index import Index
 from idcfs.catalog.layout import widest
 from idcfs.catalog.layout_file import ABSENT, LayoutWriter
-from idcfs.catalog.template import name_sql, parse_template
+from idcfs.catalog.template import names_sql, parse_template
 from idcfs.errors import IdcfsError, IndexFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import duckdb
+
+    from idcfs.catalog.template import Template
 
 _FETCH_ROWS = 65_536
 _U32_MAX = ABSENT - 1
@@ -57,13 +59,13 @@ def compile_layout(
     """
     template = parse_template(template_text, columns_of(index))
     with connect(index) as connection:
-        names = [name_sql(component) for component in template.components]
         source = "series" if rows is None else "all_series"
         _select_rows(connection, source, rows)
-        buckets, refused = _find_buckets(connection)
-        _sort(connection, names, buckets)
+        buckets = _find_buckets(connection)
+        _sort(connection, template, buckets)
         writer = LayoutWriter(descriptor)
-        fields = _write_series(connection, writer, template.depth, len(buckets))
+        fields = _write_series(connection, writer, template.depth)
+        counted = connection.execute("SELECT count(*) FROM chosen_series").fetchall()
         _write_names(connection, writer, template.depth)
         mtime_ns = release_time_ns(connection, index)
     writer.finish(
@@ -71,7 +73,7 @@ def compile_layout(
         | {
             "identity": identity,
             "depth": template.depth,
-            "refused_count": refused,
+            "refused_count": counted[0][0] - fields["series_count"],
             "mtime_ns": mtime_ns,
             "buckets": buckets,
         }
@@ -111,48 +113,42 @@ def _select_rows(
     connection.execute(f"CREATE VIEW chosen_series AS {chosen}")
 
 
-def _find_buckets(connection: duckdb.DuckDBPyConnection) -> tuple[list[str], int]:
-    """Return the buckets that are ones, and how many rows have no proper bucket or UUID."""
+def _find_buckets(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the buckets of the chosen series whose names are ones."""
     found = connection.execute(f"""
-        SELECT aws_bucket, coalesce(regexp_full_match(aws_bucket, '{_BUCKET_PATTERN}'), false),
-            {_VALID_UUID}, count(*)
-        FROM chosen_series GROUP BY ALL ORDER BY ALL
+        SELECT aws_bucket FROM (SELECT DISTINCT aws_bucket FROM chosen_series)
+        WHERE regexp_full_match(aws_bucket, '{_BUCKET_PATTERN}') ORDER BY aws_bucket
     """).fetchall()
-    buckets = sorted({bucket for bucket, proper, valid, _ in found if proper and valid})
-    if len(buckets) > _MAX_BUCKETS:
-        raise IndexFileError(f"the index names {len(buckets)} buckets, more than {_MAX_BUCKETS}")
-    return buckets, sum(count for _, proper, valid, count in found if not (proper and valid))
+    if len(found) > _MAX_BUCKETS:
+        raise IndexFileError(f"the index names {len(found)} buckets, more than {_MAX_BUCKETS}")
+    return [bucket for (bucket,) in found]
 
 
 def _sort(
-    connection: duckdb.DuckDBPyConnection, names: Sequence[str], buckets: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, template: Template, buckets: Sequence[str]
 ) -> None:
     """Create `sorted`: a row for each series in path order.
 
     `level` is the first level at which its path differs from the row before, one past the
     last where they are equal; a name is kept only where its directory begins.
     """
-    columns = "".join(f"{sql} AS c{level}, " for level, sql in enumerate(names, 1))
-    order = "".join(f"c{level}, " for level in range(1, len(names) + 1))
-    differs = "".join(
-        f"WHEN c{level} IS DISTINCT FROM lag(c{level}) OVER () THEN {level} "
-        for level in range(1, len(names) + 1)
-    )
-    level = f"CASE {differs} ELSE {len(names) + 1} END" if names else "1"
-    kept = "".join(
-        f", CASE WHEN level <= {at} THEN c{at} END AS c{at}" for at in range(1, len(names) + 1)
-    )
+    depths = range(1, template.depth + 1)
+    order = "".join(f"c{at}, " for at in depths)
+    differs = "".join(f"WHEN c{at} IS DISTINCT FROM lag(c{at}) OVER () THEN {at} " for at in depths)
+    level = f"CASE {differs} ELSE {template.depth + 1} END" if differs else "1"
+    kept = "".join(f", CASE WHEN level <= {at} THEN c{at} END AS c{at}" for at in depths)
     known = "[" + ", ".join(map(quote, buckets)) + "]::VARCHAR[]"
+    chosen = f"""
+        SELECT *, list_position({known}, aws_bucket) - 1 AS bucket,
+            {_INSTANCES} AS instances, {_SIZE} AS size
+        FROM chosen_series
+        WHERE {_VALID_UUID} AND list_contains({known}, aws_bucket)"""
+    extra = ("crdc_series_uuid", "bucket", "instances", "size", "idcfs_row")
     connection.execute(f"""
         CREATE TABLE sorted AS
-        SELECT level, uuid, bucket, instances, size, idcfs_row{kept} FROM (
+        SELECT level, crdc_series_uuid AS uuid, bucket, instances, size, idcfs_row{kept} FROM (
             SELECT *, {level} AS level FROM (
-                SELECT {columns}
-                    crdc_series_uuid AS uuid, list_position({known}, aws_bucket) - 1 AS bucket,
-                    {_INSTANCES} AS instances, {_SIZE} AS size, idcfs_row
-                FROM chosen_series
-                WHERE {_VALID_UUID} AND list_contains({known}, aws_bucket)
-                ORDER BY {order} idcfs_row))
+                SELECT * FROM ({names_sql(template, chosen, extra)}) ORDER BY {order} idcfs_row))
     """)
 
 
@@ -164,7 +160,7 @@ def _batches(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[list[A
 
 
 def _write_series(
-    connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int, bucket_count: int
+    connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int
 ) -> dict[str, Any]:
     """Write the columns of the series and the shape of the tree; return header fields."""
     levels, uuids, buckets = bytearray(), bytearray(), bytearray()
@@ -192,7 +188,7 @@ def _write_series(
         "series_count": len(rows),
         "instance_count": sum(instances) - ABSENT * instances.count(ABSENT),
         "size_bytes": sum(sizes),
-        "widest_leaf_instances": widest(leaf_of, instances),
+        "widest_leaf_instances": widest(leaf_of, instances, level_counts[depth]),
         "level_counts": level_counts,
     }
 
@@ -214,7 +210,7 @@ def _write_shape(writer: LayoutWriter, levels: bytes, depth: int) -> tuple[array
         else:
             begins = children.translate(bytes(at <= level for at in range(256)))
             starts = array("I", compress(range(len(begins)), begins))
-            parents = array("I", (count - 1 for count in accumulate(begins)))
+            parents = array("I", islice(accumulate(begins, initial=-1), 1, None))
         starts.append(len(children))
         writer.add(f"child_start{level}", [starts])
         if level < depth:
@@ -231,13 +227,14 @@ def _write_names(connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, de
             query = f"SELECT c{level} FROM sorted WHERE c{level} IS NOT NULL"
             for (names,) in _batches(connection, query):
                 blob = ("\0".join(names) + "\0").encode()
-                lengths.extend(map(len, blob.split(b"\0")[:-1]))
+                ascii_only = blob.isascii()
+                lengths.extend(map(len, names if ascii_only else blob.split(b"\0")[:-1]))
                 yield blob
 
         writer.add(f"names{level}", chunks())
-        ends = list(accumulate((length + 1 for length in lengths), initial=0))
-        if ends[-1] > _U32_MAX:
+        if sum(lengths) + len(lengths) > _U32_MAX:
             raise IndexFileError("the index's names are too long for a layout (4 GiB a level)")
+        ends = accumulate(map((1).__add__, lengths), initial=0)  # one more for the NUL
         writer.add(f"offsets{level}", [array("I", ends)])
 
 

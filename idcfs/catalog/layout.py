@@ -234,7 +234,8 @@ class Layout:
         positions = self._narrowed.positions
         return widest(
             map(self._leaf_of.__getitem__, positions),
-            map(self._instance_counts.__getitem__, positions),
+            array("I", map(self._instance_counts.__getitem__, positions)),
+            len(self._narrowed.ordinals[self._depth]),
         )
 
     def close(self) -> None:
@@ -282,13 +283,15 @@ class Layout:
         return TreeTotals(len(positions), known, sizes)
 
 
-def widest(leaves: Iterable[int], counts: Iterable[int]) -> int:
+def widest(leaves: Iterable[int], counts: Sequence[int], leaf_count: int) -> int:
     """Return the greatest sum of `counts` over runs of equal `leaves`; both in path order."""
-    running = list(accumulate(0 if count == ABSENT else count for count in counts))
+    known = counts if ABSENT not in counts else [0 if c == ABSENT else c for c in counts]
+    if leaf_count == len(known):  # a directory for each series
+        return max(known, default=0)
+    running = list(accumulate(known))
     # Of equal keys the last value stays: where each leaf's run ends.
-    ends = dict(zip(leaves, range(len(running)), strict=True))
-    sums = list(map(running.__getitem__, ends.values()))
-    return max(map(sub, sums, chain([0], sums)), default=0)
+    ends = dict(zip(leaves, running, strict=True)).values()
+    return max(map(sub, ends, chain([0], ends)), default=0)
 
 
 def _span(ordinals: Sequence[int], first: int, last: int) -> tuple[int, int]:

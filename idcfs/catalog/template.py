@@ -147,36 +147,56 @@ def _nearest(name: str, columns: Sequence[str]) -> list[str]:
     return [by_fold[fold] for fold in close]
 
 
-def name_sql(component: Sequence[Piece]) -> str:
-    """Return an SQL expression for a directory's name, from a row's columns.
+def names_sql(template: Template, source: str, extra: Sequence[str] = ()) -> str:
+    """Return an SQL query for the directory names `c1`, `c2` … of each row, from the root down.
 
-    The name is the text idc-index would write if that is a valid file name and cannot be
+    `source` is a query that has the template's columns and those of `extra`, which the
+    result has too.
+
+    A name is the text idc-index would write if that is a valid file name and cannot be
     mistaken for an escaped one. NULL becomes `_none_` and an empty value `_empty_`. Otherwise
     it is the text with `/` and NUL replaced by `_`, cut to fit, then `~` and 16 hex digits
     of the SHA-256 of the values: different values never share a name unseen.
     """
-    values = [
-        f"CAST({quote_name(piece.text)} AS VARCHAR)" for piece in component if piece.is_column
+    values = {column: f"v{at}" for at, column in enumerate(template.columns, 1)}
+    inner = [f"CAST({quote_name(column)} AS VARCHAR) AS {v}" for column, v in values.items()]
+    shown = [f"{_shown(v)} AS s{v}" for v in values.values()]
+    texts = [
+        " || ".join(f"s{values[p.text]}" if p.is_column else quote(p.text) for p in pieces)
+        + f" AS t{level}"
+        for level, pieces in enumerate(template.components, 1)
     ]
-    if not values:  # `-` and `_` alone are valid, and cannot look like an escape
-        return quote("".join(piece.text for piece in component))
-    shown = [
-        f"CASE WHEN {value} = '' THEN {quote(EMPTY_NAME)} ELSE coalesce({value}, "
-        f"{quote(NULL_NAME)}) END"
-        for value in values
-    ]
-    remaining = iter(shown)
-    text = " || ".join(
-        next(remaining) if piece.is_column else quote(piece.text) for piece in component
+    names = []
+    for level, pieces in enumerate(template.components, 1):
+        used = [values[piece.text] for piece in pieces if piece.is_column]
+        # `-` and `_` alone are valid, and cannot look like an escaped name.
+        name = _safe(f"t{level}", used) if used else f"t{level}"
+        names.append(f"{name} AS c{level}")
+    # A query within a query, so that DuckDB computes each text once.
+    kept = list(map(quote_name, extra))
+    return (
+        f"SELECT {', '.join([*names, *kept]) or '1'} FROM ("
+        f"SELECT {', '.join([*texts, *values.values(), *kept]) or '1'} FROM ("
+        f"SELECT {', '.join([*values.values(), *shown, *kept]) or '1'} FROM ("
+        f"SELECT {', '.join([*inner, *kept]) or '1'} FROM ({source}))))"
     )
+
+
+def _shown(value: str) -> str:
+    return (
+        f"CASE WHEN {value} = '' THEN {quote(EMPTY_NAME)} "
+        f"ELSE coalesce({value}, {quote(NULL_NAME)}) END"
+    )
+
+
+def _safe(text: str, values: Sequence[str]) -> str:
+    """Return SQL for `text`, or what stands for it if it is no name or could mislead."""
     mistakable = " OR ".join(
         f"coalesce({value} IN ({quote(NULL_NAME)}, {quote(EMPTY_NAME)}), false)" for value in values
     )
-    # A lambda would compute the text once, but its syntax changed between DuckDB versions;
-    # DuckDB shares common expressions, and the second branch is rare.
     return (
         f"CASE WHEN contains({text}, '/') OR contains({text}, chr(0)) "
-        f"OR ({text}) IN ('.', '..') OR strlen({text}) > {_NAME_BYTES} "
+        f"OR {text} IN ('.', '..') OR strlen({text}) > {_NAME_BYTES} "
         f"OR (contains({text}, '~') AND regexp_matches({text}, '~[0-9a-f]{{16}}$')) "
         f"OR {mistakable} "
         f"THEN {_cleaned(text)} || '~' || left(sha256({_encoded(values)}), 16) "
@@ -187,7 +207,7 @@ def name_sql(component: Sequence[Piece]) -> str:
 def _cleaned(text: str) -> str:
     clean = f"replace(replace({text}, '/', '_'), chr(0), '_')"
     # "." and ".." with a suffix would be valid names, but hidden ones.
-    visible = f"CASE WHEN ({text}) IN ('.', '..') THEN repeat('_', length({text})) ELSE {clean} END"
+    visible = f"CASE WHEN {text} IN ('.', '..') THEN repeat('_', length({text})) ELSE {clean} END"
     cut = f"left({visible}, {_CLEAN_BYTES})"
     return (
         f"CASE WHEN strlen({cut}) <= {_CLEAN_BYTES} THEN {cut} "
