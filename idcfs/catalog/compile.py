@@ -20,6 +20,8 @@ from idcfs.catalog.engine import columns_of, connect, quote
 from idcfs.catalog.index import Index
 from idcfs.catalog.layout import widest
 from idcfs.catalog.layout_file import ABSENT, LayoutWriter
+from idcfs.catalog.selection import create_row_table
+from idcfs.catalog.series_sql import BUCKET_PATTERN, INSTANCES, SIZE, VALID_UUID
 from idcfs.catalog.template import names_sql, parse_template
 from idcfs.errors import IdcfsError, IndexFileError
 
@@ -32,20 +34,7 @@ if TYPE_CHECKING:
 
 _FETCH_ROWS = 65_536
 _U32_MAX = ABSENT - 1
-# Amazon's rules for bucket names; what breaks them could steer a request elsewhere.
-_BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _MAX_BUCKETS = 255
-
-_INSTANCES = f"""
-    CASE WHEN TRY_CAST(instanceCount AS BIGINT) BETWEEN 0 AND {_U32_MAX}
-    THEN TRY_CAST(instanceCount AS BIGINT) ELSE {ABSENT} END"""
-# Megabytes of the index are bytes over 10**6, exact in a double; below 2**53 bytes.
-_SIZE = """
-    CASE WHEN TRY_CAST(series_size_MB AS DOUBLE) BETWEEN 0 AND 9e9
-    THEN CAST(round(TRY_CAST(series_size_MB AS DOUBLE) * 1e6) AS BIGINT) ELSE 0 END"""
-_VALID_UUID = (
-    "coalesce(CAST(TRY_CAST(crdc_series_uuid AS UUID) AS VARCHAR) = crdc_series_uuid, false)"
-)
 
 
 def compile_layout(
@@ -104,20 +93,16 @@ def _select_rows(
 ) -> None:
     chosen = f"SELECT * FROM {source}"
     if rows is not None:
-        # One text parameter instead of a list: binding a million values takes seconds.
-        connection.execute(
-            "CREATE TABLE chosen AS SELECT DISTINCT CAST(unnest(string_split(?, ' ')) AS BIGINT) r",
-            [" ".join(map(str, rows)) or "-1"],
-        )
+        create_row_table(connection, "chosen", rows)
         chosen += " WHERE idcfs_row IN (SELECT r FROM chosen)"
-    connection.execute(f"CREATE VIEW chosen_series AS {chosen}")
+    connection.execute(f"CREATE TEMP VIEW chosen_series AS {chosen}")
 
 
 def _find_buckets(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """Return the buckets of the chosen series whose names are ones."""
     found = connection.execute(f"""
         SELECT aws_bucket FROM (SELECT DISTINCT aws_bucket FROM chosen_series)
-        WHERE regexp_full_match(aws_bucket, '{_BUCKET_PATTERN}') ORDER BY aws_bucket
+        WHERE regexp_full_match(aws_bucket, '{BUCKET_PATTERN}') ORDER BY aws_bucket
     """).fetchall()
     if len(found) > _MAX_BUCKETS:
         raise IndexFileError(f"the index names {len(found)} buckets, more than {_MAX_BUCKETS}")
@@ -140,9 +125,9 @@ def _sort(
     known = "[" + ", ".join(map(quote, buckets)) + "]::VARCHAR[]"
     chosen = f"""
         SELECT *, list_position({known}, aws_bucket) - 1 AS bucket,
-            {_INSTANCES} AS instances, {_SIZE} AS size
+            {INSTANCES} AS instances, {SIZE} AS size
         FROM chosen_series
-        WHERE {_VALID_UUID} AND list_contains({known}, aws_bucket)"""
+        WHERE {VALID_UUID} AND list_contains({known}, aws_bucket)"""
     extra = ("crdc_series_uuid", "bucket", "instances", "size", "idcfs_row")
     connection.execute(f"""
         CREATE TABLE sorted AS

@@ -1,0 +1,139 @@
+"""The room's front: questions about an index, answered with DuckDB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from idcfs.catalog.engine import columns_of, connect
+from idcfs.catalog.index import Index
+from idcfs.catalog.layouts import open_layout
+from idcfs.catalog.manifest import Manifest, match_manifest
+from idcfs.catalog.query import QueryResult, run_query
+from idcfs.catalog.selection import (
+    Selection,
+    SelectionSize,
+    Unmatched,
+    create_row_table,
+    create_selected,
+    resolve_identifiers,
+)
+from idcfs.catalog.series_paths import stream_series_paths
+from idcfs.catalog.template import parse_template
+from idcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from idcfs.catalog.layout import Layout
+    from idcfs.model import Series
+
+
+class Catalog:
+    """What an index knows. Every call blocks and opens its own connection; any thread."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    @classmethod
+    def open(cls, index_path: Path | None = None) -> Catalog:
+        """Open the installed index, or the file that stands in for it. Raises IndexFileError."""
+        return cls(Index.open(index_path))
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the index's columns. Raises IndexFileError."""
+        return columns_of(self.index)
+
+    def rows(self, selection: Selection) -> list[int]:
+        """Return the index rows a selection picks, ascending.
+
+        Raises UsageError if it names something unknown, or picks nothing.
+        """
+        rows, unmatched = self.match(selection)
+        if unmatched:
+            raise UsageError(_tell(unmatched, self.index.release))
+        if not rows:
+            raise UsageError(f"the selection picks no series of {self.index.release}")
+        return rows
+
+    def match(self, selection: Selection) -> tuple[list[int], list[Unmatched]]:
+        """Return the rows a selection picks and its values that match nothing, raising for neither.
+
+        Raises UsageError for a `where` that is no expression over the index's columns.
+        """
+        with connect(self.index) as connection:
+            unmatched = create_selected(connection, self.index, selection)
+            found = connection.execute("SELECT r FROM selected ORDER BY r").fetchall()
+        return [row for (row,) in found], unmatched
+
+    def size(self, rows: Iterable[int]) -> SelectionSize:
+        """Return the number of series, instances and bytes of these index rows."""
+        with connect(self.index) as connection:
+            create_row_table(connection, "selected", rows)
+            found = connection.execute(
+                "SELECT count(*), coalesce(sum(TRY_CAST(instanceCount AS BIGINT)), 0), "
+                "coalesce(sum(CAST(round(series_size_MB * 1e6) AS HUGEINT)), 0) "
+                "FROM all_series WHERE idcfs_row IN (SELECT r FROM selected)"
+            ).fetchall()
+        series_count, instance_count, size_bytes = found[0]
+        return SelectionSize(int(series_count), int(instance_count), int(size_bytes))
+
+    def resolve_identifiers(self, values: Iterable[str]) -> tuple[list[int], list[Unmatched]]:
+        """Return the rows that bare identifiers pick, as `idc download` takes them.
+
+        Each value is taken for whatever it matches: collection, analysis result, patient,
+        study, series, or `crdc_series_uuid` of any release. Also returns what matches nothing.
+        """
+        with connect(self.index) as connection:
+            return resolve_identifiers(connection, list(values))
+
+    def series_paths(
+        self, rows: Iterable[int] | None, template: str | None
+    ) -> Iterator[tuple[Series, str]]:
+        """Yield series and their directories, in path order; None for the whole index.
+
+        The paths are those of the mount, without a leading slash. Series whose UUID or
+        bucket is not one are left out. Raises UsageError for a template that makes no sense.
+        """
+        parsed = parse_template(template, self.columns())
+        return stream_series_paths(self.index, rows, parsed)
+
+    def query(self, sql: str) -> QueryResult:
+        """Answer one SELECT of a user's; see `query.run_query`."""
+        return run_query(self.index, sql)
+
+    def read_manifest(self, path: Path) -> Manifest:
+        """Read a manifest and find its series; see `manifest.match_manifest`."""
+        return match_manifest(self.index, path)
+
+    def open_layout(
+        self, template: str | None, layouts_dir: Path, selection: Selection | None = None
+    ) -> Layout:
+        """Open the tree of the index under a template, narrowed to a selection.
+
+        Compiles what is not compiled yet; see `layouts.open_layout`. Raises UsageError for
+        an unknown template, or a selection that names something unknown or picks nothing.
+        """
+        if selection is None or selection.is_everything:
+            return open_layout(self.index, template, layouts_dir)
+        rows = self.rows(selection)
+        return self.open_layout_of(template, layouts_dir, rows)
+
+    def open_layout_of(self, template: str | None, layouts_dir: Path, rows: list[int]) -> Layout:
+        """Open the tree of these index rows alone; see `open_layout`."""
+        if max(rows, default=0) < self._current_count():
+            return open_layout(self.index, template, layouts_dir).narrow(rows)
+        # Series of earlier releases have no place in the whole index's tree.
+        return open_layout(self.index, template, layouts_dir, rows)
+
+    def _current_count(self) -> int:
+        with connect(self.index) as connection:
+            found = connection.execute("SELECT count(*) FROM series").fetchall()
+        return int(found[0][0])
+
+
+def _tell(unmatched: list[Unmatched], release: str) -> str:
+    shown = [each.message(release) for each in unmatched[:5]]
+    if len(unmatched) > len(shown):
+        shown.append(f"and {len(unmatched) - len(shown)} more")
+    return "; ".join(shown)

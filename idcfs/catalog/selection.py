@@ -1,0 +1,251 @@
+"""Which series a user means, and whether there are any.
+
+The words and their precedence are idc-index's. Unlike there, a value that
+matches nothing is an error that names the nearest ones, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idcfs.catalog.engine import connect_locked, quote, users_sql
+from idcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import duckdb
+
+    from idcfs.catalog.index import Index
+
+_NEAREST = 3
+# Below this Jaro-Winkler likeness a proposal would not be what was meant.
+_LIKENESS = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A predicate over series. An empty one picks the whole index."""
+
+    collection_id: tuple[str, ...] = ()
+    patient_id: tuple[str, ...] = ()
+    study_instance_uid: tuple[str, ...] = ()
+    series_instance_uid: tuple[str, ...] = ()
+    crdc_series_uuid: tuple[str, ...] = ()
+    """Also finds series of earlier releases."""
+    analysis_result_id: tuple[str, ...] = ()
+    modality: tuple[str, ...] = ()
+    where: str | None = None
+    """An SQL expression over the columns of the index."""
+    rows: tuple[int, ...] | None = None
+    """Index rows, as a manifest or identifiers gave them; None for all."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Tell whether it picks the whole index."""
+        return self == Selection()
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionSize:
+    """What a selection amounts to."""
+
+    series_count: int
+    instance_count: int
+    """Of current series; the index of earlier releases does not say."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A value that no series has."""
+
+    kind: str
+    """What the value was taken for: "collection", "patient" …, or "identifier"."""
+    value: str
+    nearest: tuple[str, ...] = ()
+
+    def message(self, release: str) -> str:
+        """Say so in the user's words, on one line."""
+        advice = f"; nearest: {', '.join(self.nearest)}" if self.nearest else ""
+        return f"no {self.kind} {self.value!r} in {release}{advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter of a selection: the option's field, the index's column, the user's word."""
+
+    field: str
+    column: str
+    word: str
+
+
+# The most specific first: of these the first one given decides, as in idc-index.
+IDENTIFIERS = (
+    Filter("crdc_series_uuid", "crdc_series_uuid", "crdc_series_uuid"),
+    Filter("series_instance_uid", "SeriesInstanceUID", "series"),
+    Filter("study_instance_uid", "StudyInstanceUID", "study"),
+    Filter("patient_id", "PatientID", "patient"),
+    Filter("collection_id", "collection_id", "collection"),
+)
+NARROWING = (
+    Filter("analysis_result_id", "analysis_result_id", "analysis result"),
+    Filter("modality", "Modality", "modality"),
+)
+# The order in which `idc download` tries a bare identifier.
+_RESOLVED = (
+    "collection_id",
+    "analysis_result_id",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "crdc_series_uuid",
+)
+# Too many, and none of them memorable: the nearest UID is not what was meant.
+_SUGGESTED = {"collection_id", "PatientID", "analysis_result_id", "Modality"}
+
+
+def split_values(values: Iterable[str]) -> tuple[str, ...]:
+    """Split repeated and comma-separated option values, as `idc` does; each once, in order."""
+    parts = (part.strip() for value in values for part in value.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def create_selected(
+    connection: duckdb.DuckDBPyConnection, index: Index, selection: Selection
+) -> list[Unmatched]:
+    """Create the table `selected` of index rows (`r`) on a connection of `engine.connect`.
+
+    Returns the values that match nothing; what the others match is selected nevertheless.
+    Raises UsageError for a `where` that is no expression over the index's columns.
+    """
+    connection.execute("CREATE OR REPLACE TEMP TABLE wanted (field VARCHAR, value VARCHAR)")
+    source, conditions, unmatched = "series", [], []
+    given = [f for f in IDENTIFIERS if getattr(selection, f.field)]
+    if selection.rows is not None or (given and given[0].field == "crdc_series_uuid"):
+        source = "all_series"
+    if selection.rows is not None:
+        create_row_table(connection, "chosen_rows", selection.rows)
+        conditions.append("idcfs_row IN (SELECT r FROM chosen_rows)")
+    for each in (*given, *(f for f in NARROWING if getattr(selection, f.field))):
+        _load_values(connection, each.field, getattr(selection, each.field))
+        searched = "all_series" if each.field == "crdc_series_uuid" else "series"
+        unmatched += _find_unmatched(connection, each.column, each.word, each.field, searched)
+        if each in given[1:]:  # overruled by a more specific one, but still to be known
+            continue
+        if each.field == "analysis_result_id":
+            # Earlier releases' table lacks the column; idc-index goes by the series' UID.
+            conditions.append(
+                "SeriesInstanceUID IN (SELECT SeriesInstanceUID FROM series WHERE "
+                "analysis_result_id IN (SELECT value FROM wanted WHERE field = "
+                "'analysis_result_id'))"
+            )
+        else:
+            conditions.append(
+                f"{each.column} IN (SELECT value FROM wanted WHERE field = {quote(each.field)})"
+            )
+    if selection.where is not None:
+        create_row_table(connection, "where_rows", evaluate_where(index, selection.where))
+        conditions.append("idcfs_row IN (SELECT r FROM where_rows)")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE selected AS SELECT idcfs_row AS r FROM {source} "
+        f"WHERE {' AND '.join(conditions) or 'true'}"
+    )
+    return unmatched
+
+
+def evaluate_where(index: Index, where: str) -> list[int]:
+    """Return the index rows for which the expression `where` is true.
+
+    It is evaluated where it can reach nothing but the index's tables. Raises UsageError
+    if it is not one expression, or not one over the index's columns.
+    """
+    with connect_locked(index) as connection, users_sql(f"--where {where!r}"):
+        # An expression stands both bare and in brackets. What would end the brackets and go
+        # on (`1=1) UNION SELECT (…`) does not parse bare; what adds a clause or a second
+        # statement does not parse in brackets.
+        for probe in (f"SELECT 1 WHERE {where}\n", f"SELECT 1 WHERE (\n{where}\n)"):
+            statements = connection.extract_statements(probe)
+            if len(statements) != 1 or statements[0].type.name != "SELECT":
+                raise UsageError(f"--where {where!r} is not a single SQL expression")
+        bracketed = f"SELECT file_row_number FROM idcfs_rows WHERE (\n{where}\n)"
+        return [row for (row,) in connection.execute(bracketed).fetchall()]
+
+
+def resolve_identifiers(
+    connection: duckdb.DuckDBPyConnection, values: Sequence[str]
+) -> tuple[list[int], list[Unmatched]]:
+    """Return the rows that bare identifiers pick, each taken for whatever it matches.
+
+    As `idc download` does: collection, analysis result, patient, study, series or
+    `crdc_series_uuid` (of any release); the union of all. Also returns what matches nothing.
+    """
+    connection.execute("CREATE OR REPLACE TEMP TABLE wanted (field VARCHAR, value VARCHAR)")
+    _load_values(connection, "any", values)
+    wanted = "(SELECT value FROM wanted)"
+    conditions = " OR ".join(f"{column} IN {wanted}" for column in _RESOLVED[:-1])
+    rows = connection.execute(
+        f"SELECT idcfs_row FROM series WHERE {conditions} "
+        f"UNION SELECT idcfs_row FROM all_series WHERE crdc_series_uuid IN {wanted} ORDER BY 1"
+    ).fetchall()
+    known: set[str] = set()
+    for column in _RESOLVED:
+        source = "all_series" if column == "crdc_series_uuid" else "series"
+        found = connection.execute(
+            f"SELECT DISTINCT {column} FROM {source} WHERE {column} IN {wanted}"
+        ).fetchall()
+        known.update(value for (value,) in found)
+    missing = [value for value in dict.fromkeys(values) if value not in known]
+    unmatched = []
+    for value in missing:
+        nearest = [
+            name
+            for column in ("collection_id", "analysis_result_id", "PatientID")
+            for name in _nearest(connection, column, value)
+        ]
+        unmatched.append(Unmatched("identifier", value, tuple(nearest[:_NEAREST])))
+    return [row for (row,) in rows], unmatched
+
+
+def create_row_table(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: Iterable[int]
+) -> None:
+    """Create a temporary table of index rows, column `r`."""
+    # One text parameter: binding a list of a million numbers takes seconds.
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT DISTINCT "
+        "CAST(unnest(string_split(?, ' ')) AS BIGINT) AS r",
+        [" ".join(map(str, rows)) or "-1"],
+    )
+
+
+def _load_values(connection: duckdb.DuckDBPyConnection, field: str, values: Sequence[str]) -> None:
+    connection.execute("INSERT INTO wanted SELECT ?, unnest(?::VARCHAR[])", [field, list(values)])
+
+
+def _find_unmatched(
+    connection: duckdb.DuckDBPyConnection, column: str, word: str, field: str, source: str
+) -> list[Unmatched]:
+    missing = connection.execute(
+        f"SELECT DISTINCT value FROM wanted WHERE field = ? AND value NOT IN "
+        f"(SELECT {column} FROM {source} WHERE {column} IS NOT NULL) ORDER BY value",
+        [field],
+    ).fetchall()
+    return [
+        Unmatched(word, value, tuple(_nearest(connection, column, value))) for (value,) in missing
+    ]
+
+
+def _nearest(connection: duckdb.DuckDBPyConnection, column: str, value: str) -> list[str]:
+    if column not in _SUGGESTED:
+        return []
+    found = connection.execute(
+        f"SELECT name FROM (SELECT DISTINCT {column} AS name FROM series "
+        f"WHERE {column} IS NOT NULL) "
+        "WHERE jaro_winkler_similarity(lower(name), lower($1)) >= $2 "
+        "ORDER BY damerau_levenshtein(lower(name), lower($1)), "
+        f"jaro_winkler_similarity(lower(name), lower($1)) DESC, name LIMIT {_NEAREST}",
+        [value, _LIKENESS],
+    ).fetchall()
+    return [name for (name,) in found]
