@@ -108,6 +108,8 @@ def _make_stable(dataset: Dataset, series: ReplicaSeries) -> None:
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "TimezoneOffsetFromUTC"):
         if keyword in dataset:
             del dataset[keyword]
+    for equipment in dataset.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = date(series.series_date) + TIME
 
 
 def make_report(series: ReplicaSeries, root: Path) -> Iterator[Dataset]:

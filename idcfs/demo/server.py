@@ -42,10 +42,13 @@ _PORT_FLAGS: Final = (
 )
 """Every port that `weed mini` listens on. All are given, so that it takes no others."""
 
-_FIRST_PORT: Final = 20_000
-_LAST_PORT: Final = 32_000
-"""Ports are drawn from below Linux's ephemeral range (32768 and up), where an outgoing
-connection could take one between our test and the server's own bind."""
+_GRPC_OFFSET: Final = 10_000
+"""What SeaweedFS adds to the admin port to find its gRPC port, whatever it is told."""
+
+_FIRST_PORT: Final = 12_000
+_LAST_PORT: Final = 22_000
+"""Ports, and those 10,000 above, are drawn from below Linux's ephemeral range (32768 and
+up), where an outgoing connection could take one between our test and the server's bind."""
 
 _SOCKETS: Final = (
     ("master-grpc", "master.port.grpc"),
@@ -57,8 +60,6 @@ _SOCKETS: Final = (
     ("admin-grpc", "admin.port.grpc"),
 )
 """SeaweedFS leaves Unix sockets `/tmp/seaweedfs-<service>-<port>.sock` behind."""
-
-_MASTER_DIR: Final = "master"
 
 _START_ATTEMPTS: Final = 3
 """Fresh ports are drawn this often when one was taken after all."""
@@ -101,16 +102,20 @@ def _draw_ports(s3_port: int | None) -> dict[str, int]:
         raise StoreUnavailableError(
             f"port {s3_port} on {HOST} is in use: choose another, or stop what listens there"
         )
-    drawn: list[int] = [] if s3_port is None else [s3_port]
-    candidates = random.SystemRandom().sample(range(_FIRST_PORT, _LAST_PORT), 400)
-    for port in candidates:
-        if len(drawn) == len(_PORT_FLAGS):
-            break
-        if port not in drawn and _port_is_free(port):
-            drawn.append(port)
-    else:
-        raise StoreUnavailableError(f"no free ports between {_FIRST_PORT} and {_LAST_PORT}")
-    return dict(zip(_PORT_FLAGS, drawn, strict=True))
+    candidates = iter(random.SystemRandom().sample(range(_FIRST_PORT, _LAST_PORT), 400))
+    ports = {} if s3_port is None else {"s3.port": s3_port}
+    while missing := [flag for flag in _PORT_FLAGS if flag not in ports]:
+        port = next(candidates, None)
+        if port is None:
+            raise StoreUnavailableError(f"no free ports between {_FIRST_PORT} and {_LAST_PORT}")
+        if not _port_is_free(port) or port in ports.values():
+            continue
+        if missing[0] == "admin.port":
+            if not _port_is_free(port + _GRPC_OFFSET):
+                continue
+            ports["admin.port.grpc"] = port + _GRPC_OFFSET
+        ports[missing[0]] = port
+    return ports
 
 
 class EmbeddedStore:
@@ -195,8 +200,8 @@ class EmbeddedStore:
             self._take(lock.fileno())
             # The master keeps a directory for each port it ever had, and learns the
             # volumes from the volume server anyway.
-            shutil.rmtree(self._directory / _MASTER_DIR, ignore_errors=True)
-            (self._directory / _MASTER_DIR).mkdir()
+            for past in self._directory.glob("m[0-9]*"):
+                shutil.rmtree(past, ignore_errors=True)
             attempts = _START_ATTEMPTS if self._ports is None else 1
             for attempt in range(1, attempts + 1):
                 ports = self._ports or _draw_ports(self._wanted_port)
@@ -257,7 +262,6 @@ class EmbeddedStore:
             "-logtostderr=true",
             "mini",
             f"-dir={self._directory}",
-            f"-master.dir={self._directory / _MASTER_DIR}",
             f"-ip={HOST}",
             f"-ip.bind={HOST}",
             *(f"-{flag}={port}" for flag, port in ports.items()),
