@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.replica import ServedReplica, build_for_tests, serve_replica
+from tests.support.replica import (
+    ServedReplica,
+    build_for_tests,
+    serve_replica,
+    serve_shared_replica,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,12 +30,16 @@ def replica(
     built_replica: Replica, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServedReplica]:
     """The replica on an S3 server that runs for the whole session. Leave it running."""
-    yield from serve_replica(built_replica, tmp_path_factory.mktemp("replica-server"))
+    yield from serve_shared_replica(built_replica, tmp_path_factory.mktemp("replica-server"))
 
 
 @pytest.fixture
 def own_replica(
     built_replica: Replica, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServedReplica]:
-    """The replica on a server of the test's own: `.store` may be stopped and started again."""
-    yield from serve_replica(built_replica, tmp_path_factory.mktemp("own-server"))
+    """A server of the test's own: `.store` may be stopped, killed and started again.
+
+    It holds all series but the slide, to be filled within a second or two.
+    """
+    small = [series for series in built_replica.series if series.modality != "SM"]
+    yield from serve_replica(built_replica, tmp_path_factory.mktemp("own-server"), only=small)

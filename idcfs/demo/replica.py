@@ -28,7 +28,7 @@ from idcfs.demo.series import ReplicaSeries, replica_series
 from idcfs.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 _MANIFEST: Final = "objects.json"
 
@@ -127,13 +127,18 @@ def build_replica(
 
 
 def fill(
-    replica: Replica, endpoint_url: str, *, progress: Callable[[int], None] | None = None
+    replica: Replica,
+    endpoint_url: str,
+    *,
+    only: Collection[ReplicaSeries] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Put every object into the server at `endpoint_url` and return how many were sent.
+    """Put the objects into the server at `endpoint_url` and return how many were sent.
 
-    An object that is there with its size and MD5 is left alone. `progress` is called
-    with the bytes of each object when it is stored, from several threads. Raises
-    StoreError if the server refuses one or stores something else.
+    `only` names the series to put; None means all. All buckets are created in any
+    case. An object that is there with its size and MD5 is left alone. `progress` is
+    called with the bytes of each object when it is stored, from several threads.
+    Raises StoreError if the server refuses one or stores something else.
     """
     with Connection(endpoint_url) as connection:
         for bucket in replica.buckets:
@@ -146,7 +151,8 @@ def fill(
     missing = [
         item
         for item in replica.objects
-        if there.get((item.bucket, item.key)) != (item.size_bytes, item.md5)
+        if (only is None or item.series in only)
+        and there.get((item.bucket, item.key)) != (item.size_bytes, item.md5)
     ]
     # Each worker sends a share of the bytes over one connection of its own.
     missing.sort(key=lambda item: item.size_bytes, reverse=True)

@@ -69,6 +69,10 @@ _POLL_S: Final = 0.02
 _LOG_TAIL_LINES: Final = 8
 
 
+class DirectoryInUseError(StoreUnavailableError):
+    """Another embedded object store works in the directory."""
+
+
 def find_weed() -> Path:
     """Return the path of the `weed` executable.
 
@@ -190,7 +194,8 @@ class EmbeddedStore:
         """Start the server and return when it answers S3 requests; 1 s as a rule.
 
         Does nothing if it runs already. Raises StoreUnavailableError if `weed` is
-        missing, the port or directory is in use, or it does not come up in time.
+        missing, the port is in use, or it does not come up in time, and its
+        DirectoryInUseError if another server works in the directory.
         """
         if self.running:
             return
@@ -232,7 +237,7 @@ class EmbeddedStore:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise StoreUnavailableError(
+            raise DirectoryInUseError(
                 f"another embedded object store is using {self._directory}: "
                 "stop it, or give another directory"
             ) from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from idcfs.demo.replica import Replica, build_replica, fill
-from idcfs.demo.server import EmbeddedStore
+from idcfs.demo.server import DirectoryInUseError, EmbeddedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from idcfs.demo.replica import ReplicaObject
     from idcfs.demo.series import ReplicaSeries
@@ -60,9 +61,31 @@ class ServedReplica:
         return self.built.objects_of(series)
 
 
-def serve_replica(built: Replica, directory: Path) -> Iterator[ServedReplica]:
+def serve_replica(
+    built: Replica, directory: Path, only: Collection[ReplicaSeries] | None = None
+) -> Iterator[ServedReplica]:
     """Serve `built` from a server over `directory`, for a fixture to `yield from`."""
     with EmbeddedStore(directory) as store:
+        fill(built, store.endpoint_url, only=only)
+        yield ServedReplica(built, store)
+
+
+def serve_shared_replica(built: Replica, spare: Path) -> Iterator[ServedReplica]:
+    """Serve `built` from a directory that is kept, filled, for the next test session.
+
+    Another session that runs right now may have it; then a server over `spare` does.
+    """
+    parent = built.directory.parent
+    kept = parent / f"store-{built.directory.name}"
+    for other in parent.glob("store-*"):
+        if not (parent / other.name.removeprefix("store-")).exists():
+            shutil.rmtree(other, ignore_errors=True)
+    store = EmbeddedStore(kept)
+    try:
+        store.start()
+    except DirectoryInUseError:
+        store = EmbeddedStore(spare)
+    with store:
         fill(built, store.endpoint_url)
         yield ServedReplica(built, store)
 
