@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from idcfs.cache import DiskCache
-from idcfs.catalog.index import Index
-from idcfs.catalog.layouts import open_layout
+from idcfs.catalog.catalog import Catalog
 from idcfs.errors import MountError
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
@@ -38,6 +37,8 @@ class MountRequest:
     mountpoint: Path
     template: str
     selection: Selection
+    manifest: Path | None
+    """A manifest that narrows the selection further."""
     index_path: Path | None
     """None for the index that `idc-index-data` brings."""
     cache_dir: Path
@@ -60,15 +61,15 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
         require(check_allow_other())
     mountpoint = prepare_mountpoint(request.mountpoint, allow_nonempty=request.allow_nonempty)
     _keep_apart(mountpoint, request)
-    index = Index.open(request.index_path)
-    layout = _open_tree(index, request)
+    catalog = Catalog.open(request.index_path)
+    layout = _open_tree(catalog, request)
     check_width(layout)
     store = S3Store(endpoint_url=request.endpoint_url, source=request.source)
     cache = DiskCache(request.cache_dir)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     totals = layout.totals
     message = (
-        f"mounted {index.release} at {request.mountpoint}: {totals.series_count:,} series, "
+        f"mounted {catalog.index.release} at {request.mountpoint}: {totals.series_count:,} series, "
         f"{totals.instance_count:,} files, {totals.size_bytes / 1e12:.2f} TB"
     )
     try:
@@ -90,9 +91,15 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
         layout.close()
 
 
-def _open_tree(index: Index, request: MountRequest) -> Layout:
+def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:
     """Open the layout, narrowed to the selection, and say so if it has hopeless directories."""
-    layout = open_layout(index, request.template, request.cache_dir / "layouts")
+    selection = request.selection
+    if request.manifest is not None:
+        manifest = catalog.read_manifest(request.manifest)
+        for problem in manifest.problems:
+            logger.warning("%s, line %d: %s", request.manifest, problem.line, problem.reason)
+        selection = replace(selection, rows=tuple(manifest.rows))
+    layout = catalog.open_layout(request.template, request.cache_dir / "layouts", selection)
     if layout.refused_count:
         logger.warning(
             "%d series of the index have no proper UUID or bucket and are left out",

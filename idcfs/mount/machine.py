@@ -21,6 +21,8 @@ class Finding:
     ok: bool
     detail: str
     remedy: str = ""
+    needed: bool = True
+    """Whether a mount cannot do without."""
 
 
 def check_device() -> Finding:
@@ -62,6 +64,7 @@ def check_allow_other() -> Finding:
         False,
         f"{_FUSE_CONF} does not permit it",
         f"echo user_allow_other | sudo tee -a {_FUSE_CONF}",
+        needed=False,
     )
 
 

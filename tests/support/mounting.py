@@ -41,6 +41,17 @@ def mount_type(path: Path) -> str | None:
     return None
 
 
+@contextmanager
+def raises_errno(number: int) -> Iterator[None]:
+    """Assert that the block raises an OSError with this errno."""
+    try:
+        yield
+    except OSError as exc:
+        assert exc.errno == number, exc  # noqa: PT017  # pytest.raises cannot ask for an errno
+    else:
+        raise AssertionError(f"no error, where {os.strerror(number)!r} was expected")
+
+
 @dataclass(frozen=True)
 class Launcher:
     """How to run idcfs: as which user, with which interpreter and environment."""

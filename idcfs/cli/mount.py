@@ -1,0 +1,195 @@
+"""`idcfs mount`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+import platformdirs
+
+from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.errors import UsageError
+from idcfs.model import DEFAULT_TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.cli.options import Selected
+    from idcfs.mount.job import MountRequest
+
+_IGNORED = frozenset(
+    {
+        "ro",
+        "auto",
+        "noauto",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "group",
+        "_netdev",
+        "nofail",
+        "defaults",
+        "dev",
+        "nodev",
+        "suid",
+        "nosuid",
+        "exec",
+        "noexec",
+        "rw",
+    }
+)
+"""Words of /etc/fstab that say nothing to a read-only FUSE mount, or are always so."""
+
+_LOG_BYTES = 5 << 20
+
+
+@dataclass(slots=True)
+class MountOptions:
+    """What `-o` said."""
+
+    allow_other: bool = False
+    allow_nonempty: bool = False
+    numbers: dict[str, int] = field(default_factory=dict)
+    """uid and gid in decimal, dir_mode and file_mode in octal."""
+    fuse: list[str] = field(default_factory=list)
+
+
+def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
+    """Sort the words of `-o a,b=c` by who is to have them. Raises UsageError."""
+    options = MountOptions()
+    for word in (part for each in words for part in each.split(",") if part):
+        name, _, value = word.partition("=")
+        if name == "allow_other":
+            options.allow_other = True
+        elif name == "nonempty":
+            options.allow_nonempty = True
+        elif name in {"uid", "gid", "dir_mode", "file_mode"}:
+            options.numbers[name] = _parse_number(name, value)
+        elif name not in _IGNORED and not name.startswith("x-"):
+            options.fuse.append(word)
+    return options
+
+
+def _parse_number(name: str, text: str) -> int:
+    octal = name.endswith("mode")
+    try:
+        number = int(text, 8 if octal else 10)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= (0o777 if octal else 2**32 - 2):
+        kind = "permission bits in octal, such as 0555" if octal else "a number"
+        raise UsageError(f"{name} must be {kind}, not {text!r}")
+    return number
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@selection_options
+@index_option
+@endpoint_options
+@click.option(
+    "--dir-template",
+    default=DEFAULT_TEMPLATE,
+    show_default=True,
+    help='Where each series goes; "" puts all files into one directory.',
+)
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where fetched files are kept.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
+@click.option("--allow-other", is_flag=True, help="Let other users in, too.")
+@click.option("--uid", help="Owner of all files.  [default: you]")
+@click.option("--gid", help="Group of all files.  [default: yours]")
+@click.option("--dir-mode", default="0555", show_default=True, help="Permissions of directories.")
+@click.option("--file-mode", default="0444", show_default=True, help="Permissions of files.")
+@click.option(
+    "-o",
+    "mount_options",
+    multiple=True,
+    metavar="OPTS",
+    help="Comma-separated mount options, as in /etc/fstab.",
+)
+@log_option
+def mount(
+    mountpoint: Path,
+    selected: Selected,
+    index_path: Path | None,
+    endpoint_url: str | None,
+    source: Literal["aws", "gcs"],
+    dir_template: str,
+    cache_dir: Path | None,
+    foreground: bool,
+    allow_other: bool,
+    uid: str | None,
+    gid: str | None,
+    dir_mode: str,
+    file_mode: str,
+    mount_options: tuple[str, ...],
+) -> None:
+    """Show IDC, or a selection of it, as a directory tree at MOUNTPOINT.
+
+    Returns when the mount answers. Unmount with: idcfs umount MOUNTPOINT
+    """
+    from idcfs.mount.job import MountRequest, run_mount
+    from idcfs.vfs.attributes import Ownership
+
+    options = parse_mount_options(mount_options)
+    given = {"uid": uid, "gid": gid, "dir_mode": dir_mode, "file_mode": file_mode}
+    numbers = {name: _parse_number(name, text) for name, text in given.items() if text is not None}
+    numbers |= options.numbers
+    request = MountRequest(
+        mountpoint=mountpoint.absolute(),
+        template=dir_template,
+        selection=selected.selection,
+        manifest=selected.manifest.absolute() if selected.manifest else None,
+        index_path=index_path.absolute() if index_path else None,
+        cache_dir=(cache_dir or platformdirs.user_cache_path("idcfs")).absolute(),
+        endpoint_url=endpoint_url,
+        source=source,
+        ownership=Ownership(
+            uid=numbers.get("uid", os.getuid()),
+            gid=numbers.get("gid", os.getgid()),
+            directory_mode=numbers["dir_mode"],
+            file_mode=numbers["file_mode"],
+        ),
+        allow_other=allow_other or options.allow_other,
+        allow_nonempty=options.allow_nonempty,
+        fuse_options=tuple(options.fuse),
+    )
+    if foreground:
+        run_mount(request, lambda message: click.echo(f"{message} (Ctrl-C unmounts)"))
+        return
+    from idcfs.mount.daemon import run_detached
+
+    log_path = _log_path(request.mountpoint)
+    click.echo(run_detached(lambda ready: _run_logged(request, ready, log_path)))
+
+
+def _log_path(mountpoint: Path) -> Path:
+    """Return where the daemon of a mount point logs to."""
+    name = str(mountpoint).strip("/").replace("/", "-") or "root"
+    return platformdirs.user_log_path("idcfs") / f"{name[-200:]}.log"
+
+
+def _run_logged(request: MountRequest, ready: Callable[[str], None], log_path: Path) -> None:
+    """Run the mount, logging to a file of bounded size from the moment it is ready."""
+
+    def switch_log_and_tell(message: str) -> None:
+        root = logging.getLogger()
+        try:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            handler = RotatingFileHandler(log_path, maxBytes=_LOG_BYTES, backupCount=1)
+        except OSError as exc:
+            logging.getLogger(__name__).warning("cannot log to %s: %s", log_path, exc.strerror)
+        else:
+            handler.setFormatter(root.handlers[0].formatter)
+            root.handlers[:] = [handler]
+        ready(message)
+
+    from idcfs.mount.job import run_mount
+
+    run_mount(request, switch_log_and_tell)

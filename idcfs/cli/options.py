@@ -1,0 +1,109 @@
+"""Options that several commands share, each defined once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.catalog.selection import Selection
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+_FILTERS = {
+    "collection_id": "Collections.",
+    "patient_id": "Patients, by PatientID.",
+    "study_instance_uid": "Studies, by StudyInstanceUID.",
+    "series_instance_uid": "Series, by SeriesInstanceUID.",
+    "crdc_series_uuid": "Series of any release, by crdc_series_uuid.",
+    "analysis_result_id": "Analysis results.",
+    "modality": "Modalities, such as CT.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What the selection options said."""
+
+    selection: Selection
+    manifest: Path | None
+
+
+def selection_options(command: Command) -> Command:
+    """Add the selection options; the command gets them as one argument `selected`."""
+
+    @functools.wraps(command)
+    def with_selection(*args: object, **kwargs: Any) -> object:  # noqa: ANN401
+        from idcfs.catalog.selection import Selection, split_values
+
+        filters: dict[str, Any] = {name: split_values(kwargs.pop(name)) for name in _FILTERS}
+        selection = Selection(**filters, where=kwargs.pop("where"))
+        return command(*args, selected=Selected(selection, kwargs.pop("manifest")), **kwargs)
+
+    decorated: Any = click.option(
+        "--manifest",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file of s3:// lines or s5cmd commands.",
+    )(with_selection)
+    decorated = click.option(
+        "--where", metavar="SQL", help="A condition over the columns of the index."
+    )(decorated)
+    for name, text in reversed(_FILTERS.items()):
+        decorated = click.option(
+            f"--{name.replace('_', '-')}",
+            multiple=True,
+            metavar="ID",
+            help=f"{text} Repeat or separate by commas.",
+        )(decorated)
+    return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def index_option(command: Command) -> Command:
+    """Add `--index`."""
+    return click.option(
+        "--index",
+        "index_path",
+        type=click.Path(path_type=Path),
+        help="Read this idc_index.parquet instead of the installed one.",
+    )(command)
+
+
+def endpoint_options(command: Command) -> Command:
+    """Add `--endpoint-url` and `--source`."""
+    command = click.option(
+        "--source",
+        type=click.Choice(["aws", "gcs"]),
+        default="aws",
+        show_default=True,
+        help="Whose public buckets to read.",
+    )(command)
+    return click.option(
+        "--endpoint-url", metavar="URL", help="Another S3 endpoint, such as a local mirror."
+    )(command)
+
+
+def log_option(command: Command) -> Command:
+    """Add `--log-level`, which takes effect before the command runs."""
+
+    def set_level(_ctx: click.Context, _param: click.Parameter, value: str) -> None:
+        logging.basicConfig(
+            level=value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        default="warning",
+        show_default=True,
+        expose_value=False,
+        is_eager=True,
+        callback=set_level,
+        help="How much to log.",
+    )(command)

@@ -1,0 +1,30 @@
+"""`idcfs umount`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from idcfs.cli.options import log_option
+from idcfs.errors import MountError
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
+@log_option
+def umount(mountpoint: Path, lazy: bool) -> None:
+    """Unmount what `idcfs mount` has mounted at MOUNTPOINT.
+
+    Says who is busy there, if that is why it cannot be unmounted.
+    """
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_mount, resolve, unmount
+
+    path = resolve(mountpoint)
+    mounted = find_mount(path)
+    if mounted is None:
+        raise MountError(f"nothing is mounted at {mountpoint}")
+    if mounted.type != FILE_SYSTEM_TYPE:
+        raise MountError(f"what is mounted at {mountpoint} is not idcfs but {mounted.type}")
+    unmount(path, lazy=lazy)

@@ -1,0 +1,90 @@
+"""The examination that `idcfs doctor` makes: every check, none of which raises."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from idcfs.cache import DiskCache
+from idcfs.catalog.index import Index
+from idcfs.errors import AccessDeniedError, CacheError, IdcfsError, IndexFileError
+from idcfs.mount.machine import Finding, check_allow_other, check_device, check_fusermount
+from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, is_stale, mounts
+from idcfs.store.retry import RetryPolicy
+from idcfs.store.s3 import S3Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idcfs.store.endpoint import Source
+
+_LOW_SPACE_BYTES = 10**9
+"""Less free space than this holds hardly one CT study."""
+
+_PROBE_BUCKET = "idc-open-data"
+_PROBE_PREFIX = "00000000-0000-0000-0000-000000000000/"
+"""No series has this UUID, so that the probe is a listing without a line."""
+
+
+def examine(
+    *, index_path: Path | None, endpoint_url: str | None, source: Source, cache_dir: Path
+) -> list[Finding]:
+    """Return the result of every check, the most fundamental first."""
+    return [
+        check_device(),
+        check_fusermount(),
+        check_allow_other(),
+        _check_stale_mounts(),
+        _check_index(index_path),
+        _check_cache(cache_dir),
+        _check_endpoint(endpoint_url, source),
+    ]
+
+
+def _check_stale_mounts() -> Finding:
+    stale = [
+        each.mountpoint
+        for each in mounts()
+        if each.type == FILE_SYSTEM_TYPE and is_stale(each.mountpoint)
+    ]
+    if not stale:
+        return Finding("mounts", True, "no dead mount of idcfs")
+    names = " ".join(map(str, stale))
+    return Finding(
+        "mounts", False, f"the daemon behind {names} is gone", f"fusermount3 -uz {stale[0]}"
+    )
+
+
+def _check_index(index_path: Path | None) -> Finding:
+    try:
+        index = Index.open(index_path)
+    except IndexFileError as exc:
+        return Finding("index", False, str(exc), "pip install --upgrade idc-index-data")
+    return Finding("index", True, f"{index.release} (version {index.version})")
+
+
+def _check_cache(cache_dir: Path) -> Finding:
+    try:
+        DiskCache(cache_dir).close()
+        free = shutil.disk_usage(cache_dir).free
+    except (CacheError, OSError) as exc:
+        return Finding("cache", False, str(exc), "choose another directory with --cache-dir")
+    detail = f"{cache_dir} can be written, {free / 1e9:.1f} GB are free"
+    return Finding("cache", free >= _LOW_SPACE_BYTES, detail, "free some space, or --cache-dir")
+
+
+def _check_endpoint(endpoint_url: str | None, source: Source) -> Finding:
+    once = RetryPolicy(attempts=1)
+    try:
+        store = S3Store(endpoint_url=endpoint_url, source=source, retry=once)
+        try:
+            store.list_prefix(_PROBE_BUCKET, _PROBE_PREFIX)
+        finally:
+            store.close()
+    except AccessDeniedError as exc:
+        return Finding("object store", False, str(exc), "ask whoever runs the network's proxy")
+    except IdcfsError as exc:
+        return Finding(
+            "object store", False, str(exc), "check the network, HTTPS_PROXY and --endpoint-url"
+        )
+    return Finding("object store", True, f"{endpoint_url or source} answers")
