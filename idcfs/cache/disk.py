@@ -11,11 +11,12 @@ A file has its final name only when it is whole and checked.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from idcfs.cache.listings import decode_listing, encode_listing
 from idcfs.cache.objects import DiskObject
-from idcfs.cache.scratch import Scratch
+from idcfs.cache.scratch import Scratch, remove_quietly
 from idcfs.errors import CacheError
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ class DiskCache:
             if not tag.exists():
                 tag.write_bytes(_TAG)
             self._scratch = Scratch(root / "scratch")
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise CacheError(
-                f"cannot use the cache directory {root}: {exc.strerror}; "
+                f"cannot use the cache directory {root}: {_reason(exc)}; "
                 "choose another with --cache-dir"
             ) from exc
 
@@ -55,31 +56,52 @@ class DiskCache:
             content = self._listing_path(series).read_bytes()
         except FileNotFoundError:
             return None
-        except OSError as exc:
-            raise CacheError(f"cannot read the listing of {series}: {exc.strerror}") from exc
+        except (OSError, ValueError) as exc:
+            raise CacheError(f"cannot read the listing of {series}: {_reason(exc)}") from exc
         return decode_listing(series, content)
 
     def put_listing(self, listing: Listing) -> None:
         """See `Cache.put_listing`."""
-        path, unfinished = self._listing_path(listing.series), self._scratch.new_path()
+        path = self._listing_path(listing.series)
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished.write_bytes(encode_listing(listing))
-            unfinished.rename(path)
-        except OSError as exc:
-            unfinished.unlink(missing_ok=True)
+            self._write(path, encode_listing(listing))
+        except (OSError, ValueError) as exc:  # UnicodeEncodeError is a ValueError
             raise CacheError(
-                f"cannot keep the listing of {listing.series}: {exc.strerror}"
+                f"cannot keep the listing of {listing.series}: {_reason(exc)}"
             ) from exc
 
     def open(self, ref: ObjectRef) -> DiskObject:
         """See `Cache.open`."""
-        path = self._objects / ref.series[:2] / ref.series / ref.instance.name
-        return DiskObject(ref, path, self._scratch)
+        series, name = ref.series, ref.instance.name
+        if not _is_plain(series) or not _is_plain(name):
+            raise CacheError(f"cannot keep an object under the name {ref.key!r}")
+        return DiskObject(ref, self._objects / series[:2] / series / name, self._scratch)
 
     def close(self) -> None:
-        """Remove this process's unfinished files."""
+        """Remove this process's unfinished files. Never raises."""
         self._scratch.close()
 
     def _listing_path(self, series: SeriesUUID) -> Path:
+        if not _is_plain(series):
+            raise CacheError(f"cannot keep a listing under the name {series!r}")
         return self._listings / series[:2] / series
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished, fd = self._scratch.create()
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+            unfinished.rename(path)
+        except OSError:
+            remove_quietly(unfinished)
+            raise
+
+
+def _is_plain(name: str) -> bool:
+    """Tell whether a name stays where it is put, and so do its first two characters."""
+    return "/" not in name and name[:2] not in {"", ".", ".."}
+
+
+def _reason(exc: OSError | ValueError) -> str:
+    return exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)

@@ -28,7 +28,11 @@ def decode_listing(series: SeriesUUID, content: bytes) -> Listing | None:
     header, _, body = content.partition(b"\n")
     if header != b"%s %s" % (_MAGIC, _digest(body)):
         return None
-    return Listing(series, tuple(_decode_line(line) for line in body.decode().split("\n")[:-1]))
+    try:
+        lines = body.decode().split("\n")[:-1]
+        return Listing(series, tuple(_decode_line(line) for line in lines))
+    except ValueError:  # UnicodeDecodeError too: somebody else's idea of the format
+        return None
 
 
 def _decode_line(line: str) -> Instance:

@@ -45,7 +45,11 @@ class CachedObject(Protocol):
         ...
 
     def writer(self, extent: Extent) -> ExtentWriter:
-        """Start writing one of the extents that `missing` named."""
+        """Start writing one of the extents that `missing` named.
+
+        An older writer of the same extent can write and commit no more. Raises
+        CacheError when the disk fails, or the extent is stored already.
+        """
         ...
 
     def read_nowait(self, extent: Extent) -> Bytes | None:

@@ -1,62 +1,123 @@
 """Where files live until they are whole.
 
 Every process has a scratch directory of its own and holds a lock on it. Whoever
-opens the cache removes scratch directories whose lock nobody holds any more: the
-leavings of processes that were killed.
+opens the cache removes scratch directories whose lock nobody holds: the leavings
+of processes that were killed.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
 import shutil
 import tempfile
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 _LOCK = "lock"
-_UNLOCKED = ".new-"
+_TRIES = 100
+"""How often a directory may be taken for abandoned before its lock is held: each time needs
+another process that opens the cache in the same instant."""
 
 
 class Scratch:
-    """A directory for unfinished files, removed with its process.
+    """A directory for unfinished files, removed with its process. Thread-safe.
 
     Raises OSError when the directory cannot be made.
     """
 
     def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self._numbers = itertools.count()
+        self._renewing = threading.Lock()
+        self._closed = False
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_abandoned(parent)
-        # Made under a name that the clean-up of another process passes over, and
-        # renamed once the lock is held: never seen without its lock.
-        made = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=parent))
-        self._lock_fd = os.open(made / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-        self.path = made.rename(parent / made.name.removeprefix(_UNLOCKED))
-        self._numbers = itertools.count()
+        self.path, self._lock_fd = _make_locked(parent)
 
-    def new_path(self) -> Path:
-        """Return a path in the scratch directory that no file has yet."""
-        return self.path / str(next(self._numbers))
+    def create(self) -> tuple[Path, int]:
+        """Make a new file and return its path and a descriptor to read and write it.
+
+        Makes the directory anew if somebody cleared the cache meanwhile. Raises OSError.
+        """
+        try:
+            return self._create()
+        except FileNotFoundError:
+            self._renew()
+            return self._create()
 
     def close(self) -> None:
-        """Remove the directory and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock_fd)
+        """Remove the directory and all that is in it. Never raises; may be called again."""
+        with self._renewing:
+            if not self._closed:
+                self._closed = True
+                shutil.rmtree(self.path, ignore_errors=True)
+                with suppress(OSError):
+                    os.close(self._lock_fd)
+
+    def _create(self) -> tuple[Path, int]:
+        path = self.path / str(next(self._numbers))
+        return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def _renew(self) -> None:
+        with self._renewing:
+            if self._closed or self.path.exists():
+                return
+            self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            former = self._lock_fd
+            self.path, self._lock_fd = _make_locked(self._parent)
+            os.close(former)
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a file if that is possible."""
+    with suppress(OSError):
+        path.unlink()
+
+
+def _make_locked(parent: Path) -> tuple[Path, int]:
+    """Make a directory, lock it, and make sure that nobody removed it before it was locked."""
+    for _ in range(_TRIES):
+        made = Path(tempfile.mkdtemp(dir=parent))
+        lock_fd = _lock(made, fcntl.LOCK_EX)
+        if lock_fd is not None:
+            return made, lock_fd
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(parent))
 
 
 def _remove_abandoned(parent: Path) -> None:
     for directory in parent.iterdir():
-        if directory.name.startswith(_UNLOCKED):
-            continue
-        try:
-            fd = os.open(directory / _LOCK, os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(fd)
+        # Anything that cannot be looked into is left alone.
+        with suppress(OSError):
+            lock_fd = _lock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock_fd is not None:
+                shutil.rmtree(directory, ignore_errors=True)
+                os.close(lock_fd)
+
+
+def _lock(directory: Path, how: int) -> int | None:
+    """Lock a scratch directory; None if it is gone by the time that the lock is held.
+
+    The lock is a file, as NFS cannot lock a directory. A directory without one belongs to
+    a process that is just making it, or was killed then: so it is made here if need be,
+    and both sides look whether the file they locked is still there.
+    """
+    path = directory / _LOCK
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, how)
+        if os.path.samestat(os.fstat(fd), path.stat()):
+            return fd
+    except FileNotFoundError:
+        pass
+    except OSError:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None

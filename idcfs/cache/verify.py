@@ -22,7 +22,9 @@ class ContentCheck:
         self._ref = ref
         self._expected = extent.length
         self._received = 0
-        self._md5 = ref.instance.md5 if extent == ref.whole else None
+        self.covers_whole = extent == ref.whole
+        """Whether the extent is the whole object."""
+        self._md5 = ref.instance.md5 if self.covers_whole else None
         # Not for security: MD5 is what the store offers against damage on the way.
         self._digest = hashlib.md5(usedforsecurity=False) if self._md5 else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from idcfs.model import ObjectRef
     from idcfs.store import ObjectStore
 
+_HIDDEN_NAME_BYTES = 200
+"""Of a name's 255, what its hidden form keeps."""
+
 
 def download_object(store: ObjectStore, ref: ObjectRef, destination: Path) -> None:
     """Write the object beside `destination` under a hidden name, check it, and rename it.
@@ -24,7 +28,7 @@ def download_object(store: ObjectStore, ref: ObjectRef, destination: Path) -> No
     """
     check = ContentCheck(ref, ref.whole)
     # In the same directory, so that the rename stays within one file system.
-    fd, name = tempfile.mkstemp(prefix=f".{ref.instance.name[:200]}.", dir=destination.parent)
+    fd, name = tempfile.mkstemp(prefix=_hidden(destination.name), dir=destination.parent)
     unfinished = Path(name)
     try:
         with os.fdopen(fd, "wb", buffering=0) as file:
@@ -42,8 +46,14 @@ def download_object(store: ObjectStore, ref: ObjectRef, destination: Path) -> No
         os.utime(unfinished, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
         unfinished.rename(destination)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error says more, and Cancelled must come out
+            unfinished.unlink()
         raise
+
+
+def _hidden(name: str) -> str:
+    """Return the beginning of a hidden name: short enough to leave room for a random end."""
+    return f".{name.encode()[:_HIDDEN_NAME_BYTES].decode(errors='ignore')}."
 
 
 def _umask() -> int:

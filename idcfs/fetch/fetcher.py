@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from idcfs.model import Extent, Listing, ObjectRef, Series, SeriesUUID
     from idcfs.store import ObjectStore
 
-    UnitKey = tuple[str, int, bool]
-    """Object key, offset, and whether it goes round the cache."""
+    UnitKey = tuple[ObjectRef, int, bool]
+    """Object, offset, and whether it goes round the cache."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -42,6 +42,9 @@ _INCOMPLETE_TTL_S = 30.0
 
 _MEMORY_BYTES = 128 << 20
 """Units kept in memory while the cache cannot take them: four of the largest."""
+
+_MEMORY_TTL_S = 60.0
+"""How long they are kept: afterwards the cache is tried again."""
 
 _IDLE_READERS = 64
 """Closed objects whose file stays open: a viewer closes and opens the same slide, whose
@@ -91,10 +94,14 @@ class Fetcher:
         self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
             1000, _INCOMPLETE_TTL_S, timer=trio.current_time
         )
-        self._readers: dict[str, ObjectReader] = {}
-        self._idle: dict[str, ObjectReader] = {}
-        self._memory: LRUCache[UnitKey, Filled] = LRUCache(
-            _MEMORY_BYTES, getsizeof=lambda filled: len(filled.content or b"")
+        self._nursery = nursery
+        self._readers: dict[ObjectRef, ObjectReader] = {}
+        self._idle: dict[ObjectRef, ObjectReader] = {}
+        self._memory: TTLCache[UnitKey, Filled] = TTLCache(
+            _MEMORY_BYTES,
+            _MEMORY_TTL_S,
+            timer=trio.current_time,
+            getsizeof=lambda filled: len(filled.content or b""),
         )
 
     async def listing(self, series: Series) -> Listing:
@@ -155,12 +162,12 @@ class Fetcher:
 
         Every `open` must be matched by a `close_reader`.
         """
-        reader = self._readers.get(ref.key) or self._idle.pop(ref.key, None)
+        reader = self._readers.get(ref) or self._idle.pop(ref, None)
         if reader is None:
             reader = ObjectReader(
                 ref, open_cached=self._open_cached, fill=self._fill, disk=self._limiters.disk
             )
-        self._readers[ref.key] = reader
+        self._readers[ref] = reader
         reader.handles += 1
         return reader
 
@@ -169,10 +176,24 @@ class Fetcher:
         reader.handles -= 1
         if reader.handles:
             return
-        del self._readers[reader.ref.key]
-        self._idle[reader.ref.key] = reader
+        del self._readers[reader.ref]
+        self._idle[reader.ref] = reader
         while len(self._idle) > _IDLE_READERS:
-            self._idle.pop(next(iter(self._idle))).close()
+            self._close_idle(self._idle.pop(next(iter(self._idle))))
+
+    def _close_idle(self, reader: ObjectReader) -> None:
+        if reader.is_partial:
+            # Giving back the blocks of a large file takes the disk a while.
+            self._nursery.start_soon(self._close_in_thread, reader)
+        else:
+            reader.close()
+
+    async def _close_in_thread(self, reader: ObjectReader) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(reader.close, limiter=self._limiters.disk)
+        except Exception:  # would end the nursery, and the mount with it
+            logger.exception("could not close %s", reader.ref.url)
 
     async def ensure(self, ref: ObjectRef) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -204,7 +225,9 @@ class Fetcher:
     async def _fill(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
         """Have one unit brought in: to the cache, or to memory where the cache fails."""
         # A reader that goes round the cache must not be handed a unit that went into it.
-        key = (ref.key, extent.offset, isinstance(cached, UncachedObject))
+        key = (ref, extent.offset, isinstance(cached, UncachedObject))
+        if not cached.missing(extent):  # brought in while the reader waited for another unit
+            return Filled()
         if (kept := self._memory.get(key)) is not None:
             return kept
         filled = await self._unit_flights.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
@@ -25,7 +26,8 @@ class _Flight(Generic[V]):
         self.done = trio.Event()
         self.waiters = 0
         self.result: V | None = None
-        self.error: Exception | None = None
+        # Whatever ends the job before it has a result ends it because the nursery is cancelled.
+        self.error: Exception | None = StoreUnavailableError("idcfs is shutting down")
 
 
 class Flights(Generic[K, V]):
@@ -50,8 +52,9 @@ class Flights(Generic[K, V]):
         """
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight()
+            flight = _Flight()
             self._nursery.start_soon(self._fly, key, flight, job)
+            self._flights[key] = flight
         flight.waiters += 1
         try:
             await flight.done.wait()
@@ -63,16 +66,14 @@ class Flights(Generic[K, V]):
                 flight.scope.cancel()
         if flight.error is not None:
             # One exception raised in several tasks would mix up their tracebacks.
-            raise type(flight.error)(*flight.error.args) from flight.error
+            raise _copy_of(flight.error) from flight.error
         return flight.result  # type: ignore[return-value]  # set whenever error is None
 
     async def _fly(self, key: K, flight: _Flight[V], job: Callable[[], Awaitable[V]]) -> None:
         try:
             with flight.scope:
                 flight.result = await job()
-        except trio.Cancelled:
-            flight.error = StoreUnavailableError("idcfs is shutting down")
-            raise
+                flight.error = None
         except Exception as exc:
             flight.error = exc
         finally:
@@ -82,3 +83,10 @@ class Flights(Generic[K, V]):
     def _drop(self, key: K, flight: _Flight[V]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+def _copy_of(error: Exception) -> Exception:
+    try:
+        return copy.copy(error)
+    except Exception:  # one whose constructor takes other arguments than it keeps
+        return error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import UncachedObject
-from idcfs.errors import CacheError
+from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     Fill = Callable[[ObjectRef, CachedObject, Extent], Awaitable[Filled]]
 
 logger = logging.getLogger(__name__)
+
+_PASSES = 3
+"""How often the units of an object are brought in before it is given up: when all are there
+and the whole has another MD5 than promised, nobody can tell which of them was wrong."""
 
 
 class ObjectReader:
@@ -48,28 +52,31 @@ class ObjectReader:
 
         `extent` must lie within the object. Never blocks, never raises.
         """
+        if not extent.length:
+            return b""
         if self._cached is None or self._cached.missing(extent):
             return None
         try:
             return self._cached.read_nowait(extent)
-        except CacheError as exc:
-            self._drop(self._cached, exc)
-            return None
+        except CacheError:
+            return None  # `read` will meet the error too, and may wait
 
     async def read(self, extent: Extent) -> Bytes:
         """Return exactly the bytes of `extent`, which must lie within the object.
 
         Raises StoreError after the last retry. A cache that fails costs time only.
         """
+        if not extent.length:
+            return b""
         cached = await self._get_cached()
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            self._drop(cached, exc)
+            await self._drop(cached, extent, exc)
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            self._drop(cached, exc)
+            await self._drop(cached, extent, exc)
             uncached = UncachedObject(self.ref.instance.size_bytes, exc)
             return await self._read_through(uncached, extent)
 
@@ -79,15 +86,22 @@ class ObjectReader:
         Raises StoreError if it cannot be had, CacheError if it cannot be kept.
         """
         cached = await self._get_cached()
-        missing = cached.missing(self.ref.whole)
-        for extent in missing:
-            filled = await self._fill(self.ref, cached, extent)
-            if filled.failure is not None:
-                raise CacheError(*filled.failure.args) from filled.failure
-        return bool(missing)
+        for number in range(_PASSES):
+            missing = cached.missing(self.ref.whole)
+            if not missing:
+                return number > 0
+            for extent in missing:
+                filled = await self._fill(self.ref, cached, extent)
+                if filled.failure is not None:
+                    raise CacheError(*filled.failure.args) from filled.failure
+        if cached.missing(self.ref.whole):
+            raise IntegrityError(
+                f"{self.ref.url}: the store's pieces do not make up the whole it promised"
+            )
+        return True
 
     async def _read_through(self, cached: CachedObject, extent: Extent) -> Bytes:
-        in_memory: list[tuple[Extent, bytes]] = []
+        in_memory: list[tuple[Extent, Bytes]] = []
         for unit in cached.missing(extent):
             filled = await self._fill(self.ref, cached, unit)
             if filled.content is not None:
@@ -123,9 +137,16 @@ class ObjectReader:
                     return UncachedObject(self.ref.instance.size_bytes, exc)
             return self._cached
 
-    def _drop(self, cached: CachedObject, exc: CacheError) -> None:
+    async def _drop(self, cached: CachedObject, extent: Extent, exc: CacheError) -> None:
+        """Discard what could not be read, unless another reader of it was quicker."""
         logger.warning("%s; fetching %s again", exc, self.ref.url)
-        cached.discard()
+        if not cached.missing(extent):
+            await trio.to_thread.run_sync(cached.discard, limiter=self._disk)
+
+    @property
+    def is_partial(self) -> bool:
+        """Tell whether the cache holds a part of the object, which `close` gives up."""
+        return self._cached is not None and bool(self._cached.missing(self.ref.whole))
 
     def close(self) -> None:
         """Let go of the cached file. For the Fetcher: users call `Fetcher.close_reader`."""

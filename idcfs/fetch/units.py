@@ -16,7 +16,7 @@ from idcfs.errors import CacheError
 
 if TYPE_CHECKING:
     from idcfs.cache import CachedObject
-    from idcfs.model import Extent, ObjectRef
+    from idcfs.model import Bytes, Extent, ObjectRef
     from idcfs.store import ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Filled:
     """How a unit came in: into the cache, or as `content` because of the cache's `failure`."""
 
-    content: bytes | None = None
+    content: Bytes | None = None
     failure: CacheError | None = None
 
 
@@ -35,10 +35,14 @@ def fill_unit(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: 
 
     Raises StoreError.
     """
+    if not cached.missing(extent):  # another transfer came first
+        return Filled()
     try:
         _fetch_into(store, ref, cached, extent)
     except CacheError as exc:
         logger.warning("%s; reading %s without the cache", exc, ref.url)
+        # A cache closed at the end of a mount must not start a transfer anew.
+        trio.from_thread.check_cancelled()
         return Filled(_fetch(store, ref, extent), exc)
     return Filled()
 
@@ -58,7 +62,7 @@ def _fetch_into(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent
         raise
 
 
-def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> bytes:
+def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> Bytes:
     check = ContentCheck(ref, extent)
     content = bytearray()
 
@@ -69,4 +73,4 @@ def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> bytes:
 
     store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
     check.finish()
-    return bytes(content)
+    return content

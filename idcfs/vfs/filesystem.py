@@ -7,14 +7,14 @@ import stat
 from typing import TYPE_CHECKING, NewType
 
 import trio
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from idcfs.errors import (
     DirectoryTooWideError,
+    IdcfsError,
     IsADirectoryInTreeError,
     NoSuchEntryError,
     NotADirectoryInTreeError,
-    StoreError,
 )
 from idcfs.model import Extent
 from idcfs.vfs.attributes import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from idcfs.fetch import Fetcher, ObjectReader
-    from idcfs.model import Bytes, Series, SeriesUUID
+    from idcfs.model import Bytes, Listing, Series, SeriesUUID
     from idcfs.vfs.tree import DirectoryId, DirectoryTree
 
 Handle = NewType("Handle", int)
@@ -50,6 +50,10 @@ million already take five hundred requests to list and 200 MB to hold."""
 _NUMBERED_FILES = 200_000
 """Files whose numbers are kept ready, for reads that come by inode: about 50 MB, and more
 than the widest series has."""
+
+_INCOMPLETE_TTL_S = 30.0
+"""How long a leaf is shown as it is while its series list other numbers of files than the
+index expects. Without it, each look-up in a wide one would merge it anew."""
 
 _PARALLEL_LISTINGS = 32
 """Series of one directory that are listed at a time; the fetcher has its own limit."""
@@ -69,11 +73,17 @@ class FileSystem:
         self._handles = itertools.count(1)
         self._open_files: dict[Handle, ObjectReader] = {}
         self._open_directories: dict[Handle, Snapshot[File] | Snapshot[DirectoryId]] = {}
-        self._numbered: LRUCache[SeriesUUID, Mapping[int, File]] = LRUCache(
-            _NUMBERED_FILES, getsizeof=lambda files: len(files) + 1
+        self._numbered: LRUCache[SeriesUUID, tuple[Listing, Mapping[int, File]]] = LRUCache(
+            _NUMBERED_FILES, getsizeof=lambda kept: len(kept[1]) + 1
         )
         self._leaves: LRUCache[DirectoryId, Mapping[str, File]] = LRUCache(
             2 * DIRECTORY_LIMIT_FILES, getsizeof=lambda files: len(files) + 1
+        )
+        self._incomplete_leaves: TTLCache[DirectoryId, Mapping[str, File]] = TTLCache(
+            2 * DIRECTORY_LIMIT_FILES,
+            _INCOMPLETE_TTL_S,
+            timer=trio.current_time,
+            getsizeof=lambda files: len(files) + 1,
         )
         self.lookup_count = 0
         """How often the kernel was given an inode and has not yet forgotten it, over all
@@ -196,41 +206,47 @@ class FileSystem:
         """Return the files of one series by their number, in order of names."""
         listing = await self._fetcher.listing(series)
         known = self._numbered.get(series.uuid)
-        if known is not None and len(known) == len(listing.instances):
-            return known
+        if known is not None and known[0] is listing:
+            return known[1]
         files = number_files(series, listing)
         if len(files) < _NUMBERED_FILES:
-            self._numbered[series.uuid] = files
+            self._numbered[series.uuid] = listing, files
         return files
 
     async def _get_leaf(self, directory: DirectoryId) -> Mapping[str, File]:
         """Return the files of a leaf by name: of all its series, each listed once."""
-        if (known := self._leaves.get(directory)) is not None:
+        known = self._leaves.get(directory) or self._incomplete_leaves.get(directory)
+        if known is not None:
             return known
         series = sorted(self._tree.series(directory), key=lambda each: each.uuid)
         expected = sum(each.instance_count or 0 for each in series)
         if expected > DIRECTORY_LIMIT_FILES:
-            raise DirectoryTooWideError(
-                f"/{self._tree.get_path(directory)} would hold {expected:,} files of "
-                f"{len(series):,} series; mount a selection, or a template with more levels"
-            )
+            raise self._too_wide(directory, expected, len(series))
         files = merge_files(await self._list_all(series))
-        if expected <= len(files) < DIRECTORY_LIMIT_FILES:
-            self._leaves[directory] = files
+        if len(files) > DIRECTORY_LIMIT_FILES:
+            raise self._too_wide(directory, len(files), len(series))
+        leaves = self._leaves if expected <= len(files) else self._incomplete_leaves
+        leaves[directory] = files
         return files
+
+    def _too_wide(self, directory: DirectoryId, files: int, series: int) -> DirectoryTooWideError:
+        return DirectoryTooWideError(
+            f"/{self._tree.get_path(directory)} would hold {files:,} files of {series:,} "
+            "series; mount a selection, or a template with more levels"
+        )
 
     async def _list_all(self, series: Sequence[Series]) -> list[Mapping[int, File]]:
         if len(series) == 1:
             return [await self._get_numbered(series[0])]
         listed: dict[int, Mapping[int, File]] = {}
-        errors: list[StoreError] = []
+        errors: list[IdcfsError] = []
         waiting = iter(enumerate(series))
 
         async def list_some() -> None:
             for position, each in waiting:
                 try:
                     listed[position] = await self._get_numbered(each)
-                except StoreError as exc:
+                except IdcfsError as exc:
                     errors.append(exc)
                     nursery.cancel_scope.cancel()
 

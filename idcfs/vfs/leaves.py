@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from idcfs.model import Instance, Listing, Series
     from idcfs.vfs.inodes import Inode
+
+_NAME_LIMIT_BYTES = 255
+"""NAME_MAX of Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,24 @@ def merge_files(numbered: Iterable[Mapping[int, File]]) -> dict[str, File]:
     series' UUID into its name.
     """
     merged: dict[str, File] = {}
+    later: list[File] = []
     for files in numbered:
         for file in files.values():
-            name = file.instance.name
-            if name in merged:
-                path = PurePosixPath(name)
-                name = f"{path.stem}~{file.series.uuid}{path.suffix}"
-            merged[name] = file
+            if merged.setdefault(file.instance.name, file) is not file:
+                later.append(file)
+    for file in later:
+        merged[_free_name(file, merged)] = file
     return dict(sorted(merged.items(), key=lambda pair: pair[0].encode()))
+
+
+def _free_name(file: File, taken: Mapping[str, File]) -> str:
+    path = PurePosixPath(file.instance.name)
+    stem, suffix = path.stem.encode(), path.suffix.encode()
+    for number in itertools.count(1):
+        mark = f"~{file.series.uuid}" + (f"~{number}" if number > 1 else "")
+        # What must go goes from the end of the stem, and of the suffix if it is all suffix.
+        ending = (mark.encode() + suffix)[:_NAME_LIMIT_BYTES]
+        name = (stem[: _NAME_LIMIT_BYTES - len(ending)] + ending).decode(errors="ignore")
+        if name not in taken:
+            break
+    return name
