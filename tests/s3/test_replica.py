@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -163,3 +165,26 @@ def test_a_server_that_stores_something_else_is_noticed(
 def test_the_manifest_names_every_series(built_replica: Replica) -> None:
     manifest = json.loads((built_replica.directory / "objects.json").read_text())
     assert set(manifest) == {series.uuid for series in replica_series()}
+
+
+_BUILD_ONE = """
+import sys, time
+from pathlib import Path
+from idcfs.demo import replica
+series = [one for one in replica.replica_series() if one.uuid == sys.argv[2]]
+replica.replica_series = lambda: series
+made = []
+replica.build_replica(Path(sys.argv[1]), progress=made.append)
+print(len(made))
+"""
+
+
+def test_of_two_processes_that_build_at_once_one_builds(tmp_path: Path) -> None:
+    series = next(one for one in replica_series() if one.instance_count == 8)
+    command = [sys.executable, "-c", _BUILD_ONE, str(tmp_path), series.uuid]
+    builders = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [builder.communicate(timeout=120)[0] for builder in builders]
+    assert [builder.returncode for builder in builders] == [0, 0]
+    assert sorted(int(output) for output in outputs) == [0, 1]
+    assert len(list(tmp_path.glob("replica-*/*/*/*.dcm"))) == 8
+    assert not list(tmp_path.glob(".building-*"))
