@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -150,6 +151,7 @@ class EmbeddedStore:
         self._ports: dict[str, int] | None = None
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None
+        self._sockets: list[str] = []
 
     @property
     def endpoint_url(self) -> str:
@@ -243,9 +245,9 @@ class EmbeddedStore:
             ) from exc
 
     def _launch(self, executable: Path, ports: dict[str, int], lock_fd: int) -> None:
-        sockets = [f"/tmp/seaweedfs-{name}-{ports[flag]}.sock" for name, flag in _SOCKETS]
+        self._sockets = [f"/tmp/seaweedfs-{name}-{ports[flag]}.sock" for name, flag in _SOCKETS]
         guardian = Path(__file__).with_name("guardian.py")
-        command = [sys.executable, "-I", "-S", str(guardian), json.dumps(sockets)]
+        command = [sys.executable, "-I", "-S", str(guardian), json.dumps(self._sockets)]
         command += [str(executable), *self._arguments(ports)]
         with self.log_path.open("wb") as log:
             self._guardian = subprocess.Popen(
@@ -324,6 +326,9 @@ class EmbeddedStore:
             guardian.kill()
             guardian.wait()
         guardian.stdout.close()
+        for path in self._sockets:  # a guardian that was killed left them
+            with suppress(OSError):
+                Path(path).unlink(missing_ok=True)
 
 
 def _answers(port: int) -> bool:

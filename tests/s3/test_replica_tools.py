@@ -52,12 +52,13 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def read_volume(built: Replica, series: ReplicaSeries) -> Any:
+def read_volume(built: Replica, series: ReplicaSeries) -> SimpleITK.Image:
     directory = str(built.directory_of(series))
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(directory, series.series_instance_uid)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
-    return reader.Execute()
+    volume: SimpleITK.Image = reader.Execute()
+    return volume
 
 
 @pytest.mark.parametrize("series", replica_series(), ids=name)
@@ -85,7 +86,7 @@ def test_simpleitk_stacks_a_series_into_a_volume(
     built_replica: Replica, series: ReplicaSeries
 ) -> None:
     stack = stack_of(series)
-    volume = read_volume(built_replica, series)
+    volume: Any = read_volume(built_replica, series)
     assert volume.GetSize() == (stack.size, stack.size, series.instance_count)
     expected = (stack.spacing_mm, stack.spacing_mm, stack.step_mm)
     assert np.allclose(volume.GetSpacing(), expected, atol=1e-3)
@@ -100,7 +101,7 @@ def test_a_nodule_is_where_the_phantom_has_it_in_ct_pet_and_segmentation(
     centre = phantom.NODULES[0].centre
 
     def at_centre(series: ReplicaSeries) -> float:
-        volume = read_volume(built_replica, series)
+        volume: Any = read_volume(built_replica, series)
         return float(volume[volume.TransformPhysicalPointToIndex(centre)])
 
     for series in STACKS:
@@ -141,6 +142,7 @@ def test_the_report_refers_to_the_segmentation_and_measures_it(built_replica: Re
     (group,) = report.content.get_volumetric_roi_measurement_groups()
     segmentation = next(one for one in replica_series() if one.modality == "SEG")
     referenced = group.referenced_segment
+    assert referenced is not None
     assert referenced.referenced_sop_instance_uid == segmentation.sop_instance_uid(1)
     volume = next(one for one in group.get_measurements() if one.name.meaning == "Volume")
     assert volume.value == pytest.approx(4607.7, abs=0.1)
