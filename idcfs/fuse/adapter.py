@@ -73,6 +73,8 @@ class Adapter(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         """Find an entry by name."""
+        if len(name) > _NAME_LIMIT_BYTES:  # the kernel lets up to 1,024 bytes through
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         try:
             return _entry(await self._fs.lookup(Inode(parent_inode), name.decode()))
         except (NoSuchEntryError, UnicodeDecodeError):  # every name of ours is UTF-8
