@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from operator import sub
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from idcfs.catalog.layout_file import ABSENT
 from idcfs.errors import NoSuchEntryError
@@ -262,10 +261,11 @@ class Layout:
         return position
 
     def _series_at(self, position: int) -> Series:
-        raw = self._file.read(self._uuids + position * _UUID_BYTES, _UUID_BYTES)
+        digits = self._file.read(self._uuids + position * _UUID_BYTES, _UUID_BYTES).hex()
         count = self._instance_counts[position]
+        groups = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
         return Series(
-            uuid=SeriesUUID(str(UUID(bytes=raw))),
+            uuid=SeriesUUID("-".join(groups)),
             bucket=self._buckets[self._bucket_of[position]],
             row=self._rows[position],
             instance_count=None if count == ABSENT else count,
