@@ -119,11 +119,16 @@ def _store(dataset: Dataset, series: ReplicaSeries, stored: phantom.Plane) -> No
         set_pixels(dataset, series, rounded.astype(np.uint16), bits_stored=12)
 
 
+def _seed(series: ReplicaSeries, number: int) -> int:
+    """Return what noise to put on a slice: each its own, and the same at every build."""
+    return int(series.uuid[:8], 16) + number
+
+
 def _fill_ct(dataset: Dataset, series: ReplicaSeries, stack: Stack, number: int) -> None:
     """Draw the chest in Hounsfield units and fill in the CT Image module (PS3.3 C.8.2.1)."""
     x, y = _plane(series, stack, number)
     hu = phantom.chest_hu(x, y, stack.z(number, series.instance_count))
-    hu += phantom.noise(stack.size, stack.size, seed=number) * 12
+    hu += phantom.noise(stack.size, stack.size, seed=_seed(series, number)) * 12
     dataset.KVP = 120
     dataset.XRayTubeCurrent = 200
     dataset.ConvolutionKernel = "STANDARD"
@@ -141,7 +146,10 @@ def _fill_mr(dataset: Dataset, series: ReplicaSeries, stack: Stack, number: int)
     draw = (
         phantom.vial_signal if series.collection_id == "rider_phantom_mri" else phantom.head_signal
     )
-    signal = draw(x, y, z) + np.abs(phantom.noise(stack.size, stack.size, seed=number)) * 9
+    signal = (
+        draw(x, y, z)
+        + np.abs(phantom.noise(stack.size, stack.size, seed=_seed(series, number))) * 9
+    )
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]  # AXIAL is a word of CT's
     dataset.ScanningSequence = "GR"
     dataset.SequenceVariant = "SP"
@@ -161,7 +169,7 @@ def _fill_pt(dataset: Dataset, series: ReplicaSeries, stack: Stack, number: int)
     """Draw the uptake in Bq/ml and fill in the PET modules (PS3.3 C.8.9.1, C.8.9.2, C.8.9.4)."""
     x, y = _plane(series, stack, number)
     uptake = phantom.chest_uptake(x, y, stack.z(number, series.instance_count))
-    uptake += np.abs(phantom.noise(stack.size, stack.size, seed=number)) * 0.05
+    uptake += np.abs(phantom.noise(stack.size, stack.size, seed=_seed(series, number))) * 0.05
     slope = 16 * MEAN_BQ_ML / MAX_STORED
     del dataset.PatientPosition  # the codes below say it; PET may not have both
     dataset.Units = "BQML"

@@ -112,17 +112,22 @@ def build_replica(
 
     `progress` is called with each series that is about to be made, from any of
     several threads. Processes that build at once wait for one another and share the
-    outcome. Raises StoreError if the libraries of `idcfs[demo]` are missing.
+    outcome. Raises StoreError if the libraries of `idcfs[demo]` are missing, or the
+    directory cannot be written and does not hold the replica.
     """
-    directory = directory.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        home = directory / f"replica-{_recipe()}"
+    home = directory.resolve() / f"replica-{_recipe()}"
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with (home.parent / "build.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (home / _MANIFEST).is_file():
+                _build_into(home, progress)
+            os.utime(home / _MANIFEST)  # still in use
+            _remove_stale(home)
+    except OSError as exc:
+        # Another user's directory, or a read-only one, serves as well if all is there.
         if not (home / _MANIFEST).is_file():
-            _build_into(home, progress)
-        os.utime(home / _MANIFEST)  # still in use
-        _remove_stale(directory, home)
+            raise StoreError(f"the replica cannot be built in {directory}: {exc}") from exc
     return _load(home)
 
 
@@ -259,12 +264,12 @@ def _load(home: Path) -> Replica:
     return Replica(directory=home, objects=objects)
 
 
-def _remove_stale(directory: Path, home: Path) -> None:
+def _remove_stale(home: Path) -> None:
     """Remove what other recipes built and nobody used for hours, and builds that were cut off."""
-    for other in directory.glob("replica-*"):
+    for other in home.parent.glob("replica-*"):
         marker = other / _MANIFEST
         age_s = time.time() - (marker if marker.is_file() else other).stat().st_mtime
         if other != home and age_s > _STALE_S:
             shutil.rmtree(other, ignore_errors=True)
-    for scratch in directory.glob(".building-*"):  # we hold the lock: nobody is building
+    for scratch in home.parent.glob(".building-*"):  # we hold the lock: nobody is building
         shutil.rmtree(scratch, ignore_errors=True)

@@ -219,6 +219,9 @@ class EmbeddedStore:
                     self.kill()
                     if attempt == attempts or "Port allocation failed" not in str(error):
                         raise
+                except BaseException:  # Ctrl-C, for one: whoever asked will never get it
+                    self.kill()
+                    raise
                 else:
                     self._ports = ports
                     return

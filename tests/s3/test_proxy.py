@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from idcfs.demo.s3http import Connection
-from tests.support.proxy import (
+from tests.support.faults import (
     FORBIDDEN,
     NOT_FOUND,
     SERVER_ERROR,
@@ -19,12 +19,12 @@ from tests.support.proxy import (
     Corrupt,
     Cut,
     Delay,
-    FaultProxy,
     Refuse,
     Reset,
     Shorten,
     Stall,
 )
+from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

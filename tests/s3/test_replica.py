@@ -188,3 +188,17 @@ def test_of_two_processes_that_build_at_once_one_builds(tmp_path: Path) -> None:
     assert sorted(int(output) for output in outputs) == [0, 1]
     assert len(list(tmp_path.glob("replica-*/*/*/*.dcm"))) == 8
     assert not list(tmp_path.glob(".building-*"))
+
+
+def test_a_directory_that_cannot_hold_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot be built in .*/file/below"):
+        build_replica(tmp_path / "file" / "below")
+
+
+def test_a_missing_library_is_named_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idcfs.demo.replica._LIBRARIES", ("a-library-nobody-has",))
+    with pytest.raises(StoreError, match=r"pip install 'idcfs\[demo\]'"):
+        build_replica(tmp_path)

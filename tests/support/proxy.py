@@ -17,8 +17,21 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote, urlsplit
+
+from tests.support.faults import (
+    Answer,
+    Corrupt,
+    Cut,
+    Delay,
+    Fault,
+    Refuse,
+    Request,
+    Reset,
+    Shorten,
+    Stall,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,23 +48,6 @@ _RESET = struct.pack("ii", 1, 0)
 """A struct linger of zero seconds: closing then sends RST (socket(7))."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a predicate sees of a request."""
-
-    method: str
-    path: str
-    """Unquoted, without the query: `/<bucket>/<key>`."""
-    query: str
-    range: str | None
-    """The Range header, such as `bytes=0-1023`."""
-
-    @property
-    def is_object(self) -> bool:
-        """Whether one object is asked for, rather than a listing."""
-        return self.path.count("/") > 1 and self.path[-1] != "/"
-
-
 @dataclass(slots=True)
 class Exchange:
     """One request and what became of it. `done` turns True when its end is known."""
@@ -63,71 +59,6 @@ class Exchange:
     body_bytes: int = 0
     """Bytes of the body that were sent to the client."""
     done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """Close the connection without an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Answer with an S3 error without asking the server."""
-
-    status: int
-    code: str = "InternalError"
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-NOT_FOUND = Answer(404, "NoSuchKey")
-FORBIDDEN = Answer(403, "AccessDenied")
-SERVER_ERROR = Answer(500, "InternalError")
-SLOW_DOWN = Answer(503, "SlowDown", (("Retry-After", "0"),))
-
-
-@dataclass(frozen=True, slots=True)
-class Delay:
-    """Wait before the server is asked, then let the answer pass."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """Send so many bytes of the body, then nothing, with the connection open."""
-
-    after_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """Send so many bytes of the body, then reset the connection (RST)."""
-
-    after_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Send so many bytes of the body, then close in order, though more were promised."""
-
-    after_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Shorten:
-    """Leave out the last bytes, and give the Content-Length that this makes."""
-
-    by_bytes: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Corrupt:
-    """Flip every bit of one byte of the body."""
-
-    at_byte: int = 0
-
-
-Fault: TypeAlias = Refuse | Answer | Delay | Stall | Reset | Cut | Shorten | Corrupt
 
 
 @dataclass(slots=True)
