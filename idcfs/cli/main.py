@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 
 import click
 
 import idcfs
+from idcfs.cli.console import complain
+from idcfs.cli.options import log_option
+from idcfs.cli.settings import default_map, take_variables
+from idcfs.config import read_config
 from idcfs.errors import IdcfsError
 
 _COMMANDS = {
@@ -31,44 +36,78 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"idcfs.cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
+        return _load(cmd_name) if cmd_name in _COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _load(name: str) -> click.Command:
+    command = getattr(importlib.import_module(f"idcfs.cli.{name}"), name)
+    assert isinstance(command, click.Command)
+    take_variables(name, command)
+    return command
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every --some-option can also be set as some-option in config.toml, on top or in the"
+    " table of a command, and by the variable IDCFS_SOME_OPTION. Flags win.",
+)
 @click.version_option(idcfs.__version__, prog_name="idcfs")
-def idcfs_command() -> None:
+@log_option
+@click.pass_context
+def idcfs_command(ctx: click.Context) -> None:
     """The NCI Imaging Data Commons as an ordinary directory tree."""
+    config = read_config()
+    if ctx.invoked_subcommand is not None and not config.is_empty:
+        commands = {name: _load(name) for name in _COMMANDS}
+        name = ctx.invoked_subcommand
+        ctx.default_map = {name: default_map(config, name, commands)}
 
 
 def main() -> None:
     """Run the command line and exit: 0 for success, 1 for failure, 2 for usage."""
+    status = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _leave_stdout()
+    sys.exit(status)
+
+
+def _run() -> int:
     try:
         status = idcfs_command.main(standalone_mode=False)
     except click.ClickException as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        return exc.exit_code
     except IdcfsError as exc:
-        click.echo(f"idcfs: {exc}", err=True)
-        sys.exit(exc.exit_status)
+        complain(str(exc))
+        _tell_traceback()
+        return exc.exit_status
     except (click.Abort, KeyboardInterrupt):
-        click.echo("idcfs: interrupted", err=True)
-        sys.exit(130)
+        complain("interrupted")
+        return 130
     except BrokenPipeError:
-        sys.exit(1)
+        return _leave_stdout()
     except Exception as exc:
-        logging.getLogger(__name__).debug("the traceback", exc_info=True)
-        click.echo(
-            f"idcfs: unexpected {type(exc).__name__}: {exc}; this is a bug "
-            "(--log-level debug shows the traceback)",
-            err=True,
+        complain(
+            f"unexpected {type(exc).__name__}: {exc}; this is a bug "
+            "(--log-level debug shows the traceback)"
         )
-        sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)
+        _tell_traceback()
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _leave_stdout() -> int:
+    """Let the interpreter's last flush go nowhere: whoever read our output has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _tell_traceback() -> None:
+    logging.getLogger(__name__).debug("the error came from here", exc_info=True)

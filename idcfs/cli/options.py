@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from idcfs.catalog.selection import Selection
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
+
+_LOG_FLAG_GIVEN = "idcfs.log-level-flag"
 
 _FILTERS = {
     "collection_id": "Collections.",
@@ -26,6 +29,12 @@ _FILTERS = {
     "analysis_result_id": "Analysis results.",
     "modality": "Modalities, such as CT.",
 }
+
+
+class _Identifiers(click.types.StringParamType):
+    """One or more values; `split_values` takes them apart, here for variables too."""
+
+    envvar_list_splitter = ","  # by default at blanks, which some PatientIDs hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ def selection_options(command: Command) -> Command:
         decorated = click.option(
             f"--{name.replace('_', '-')}",
             multiple=True,
+            type=_Identifiers(),
             metavar="ID",
             help=f"{text} Repeat or separate by commas.",
         )(decorated)
@@ -90,13 +100,7 @@ def endpoint_options(command: Command) -> Command:
 
 
 def log_option(command: Command) -> Command:
-    """Add `--log-level`, which takes effect before the command runs."""
-
-    def set_level(_ctx: click.Context, _param: click.Parameter, value: str) -> None:
-        logging.basicConfig(
-            level=value.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-
+    """Add `--log-level`, before or behind the command's name; it takes effect at once."""
     return click.option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
@@ -104,6 +108,18 @@ def log_option(command: Command) -> Command:
         show_default=True,
         expose_value=False,
         is_eager=True,
-        callback=set_level,
-        help="How much to log.",
+        callback=_set_log_level,
+        help="How much to log on standard error.",
     )(command)
+
+
+def _set_log_level(ctx: click.Context, parameter: click.Parameter, level: str) -> None:
+    source = ctx.get_parameter_source(str(parameter.name))
+    if source is not ParameterSource.COMMANDLINE and ctx.meta.get(_LOG_FLAG_GIVEN):
+        return  # `idcfs --log-level debug mount …` beats what the environment says for mount
+    ctx.meta[_LOG_FLAG_GIVEN] = source is ParameterSource.COMMANDLINE
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger().setLevel(level.upper())
+    for library in ("botocore", "urllib3"):
+        # Their debug lines are many for each request, and hide ours.
+        logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))

@@ -1,0 +1,67 @@
+"""What a command was asked to work on: identifiers, manifests and selection options together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.cli.options import Selected
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The series that were found, and what was not."""
+
+    rows: list[int]
+    """Index rows, ascending; never empty."""
+    problems: list[str]
+    """A line for each identifier, value or manifest line that names no series."""
+
+
+def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> Chosen:
+    """Find the series of identifiers and manifests, narrowed by the selection options.
+
+    An identifier is a manifest's path or, separated by commas, what `idc download`
+    takes: a collection, analysis result, patient, study or series. Nothing at all means the
+    whole index. Raises UsageError if nothing is found, or for a `--where` that is no condition.
+    """
+    selection, problems = selected.selection, list[str]()
+    manifests = [Path(word) for word in identifiers if Path(word).is_file()]
+    words = [word for word in identifiers if not Path(word).is_file()]
+    if identifiers or selected.manifest:
+        rows = _identified(catalog, words, problems)
+        for path in (*manifests, *([selected.manifest] if selected.manifest else [])):
+            rows |= _listed(catalog, path, problems)
+        selection = replace(selection, rows=tuple(sorted(rows)))
+    found, unmatched = catalog.match(selection)
+    release = catalog.index.release
+    problems += [each.message(release) for each in unmatched]
+    if not found:
+        raise UsageError("; ".join(problems[:5]) or f"the selection picks no series of {release}")
+    return Chosen(found, problems)
+
+
+def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[int]:
+    from idcfs.catalog.selection import split_values
+
+    values = split_values(words)
+    if not values:
+        return set()
+    rows, unmatched = catalog.resolve_identifiers(values)
+    for each in unmatched:
+        no_file = ", nor such a file" if "/" in each.value or "." in each.value else ""
+        problems.append(each.message(catalog.index.release) + no_file)
+    return set(rows)
+
+
+def _listed(catalog: Catalog, path: Path, problems: list[str]) -> set[int]:
+    manifest = catalog.read_manifest(path)
+    problems += [f"{path}, line {each.line}: {each.reason}" for each in manifest.problems]
+    return set(manifest.rows)

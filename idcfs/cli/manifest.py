@@ -1,0 +1,92 @@
+"""`idcfs manifest`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from idcfs.cli.console import complain_of_each
+from idcfs.cli.options import index_option, log_option, selection_options
+from idcfs.errors import UsageError
+from idcfs.model import DEFAULT_TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from idcfs.cli.options import Selected
+
+
+@click.command()
+@click.argument("identifiers", nargs=-1, metavar="[IDENTIFIER…]")
+@selection_options
+@index_option
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write, whole or not at all.  [default: standard output]",
+)
+@log_option
+def manifest(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    output: Path | None,
+) -> int:
+    """Write a selection as s3:// lines, one a series.
+
+    idc-index and s5cmd read them too. IDENTIFIER is a collection, analysis result,
+    patient, study or series, several separated by commas, or the path of a manifest.
+    """
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.catalog.manifest import write_manifest
+    from idcfs.cli.chosen import choose
+
+    catalog = Catalog.open(index_path)
+    chosen = choose(catalog, identifiers, selected)
+    complain_of_each(chosen.problems)
+    placed = catalog.series_paths(chosen.rows, DEFAULT_TEMPLATE)
+    with _opened(output) as file:
+        file.writelines(write_manifest(series for series, _ in placed))
+    return int(bool(chosen.problems))
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[TextIO]:
+    """Open what is to be written; a regular file only appears when all of it is there."""
+    if output is None or str(output) == "-":
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    try:
+        if output.exists() and not output.is_file():
+            with output.open("w") as file:  # a device or a pipe
+                yield file
+            return
+        with _replacing(output.resolve()) as file:
+            yield file
+    except OSError as exc:
+        raise UsageError(f"cannot write {output}: {exc.strerror}") from exc
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[TextIO]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    unfinished = Path(name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            yield file
+            # mkstemp's 0600 would keep colleagues from reading it.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(descriptor, 0o666 & ~umask)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
