@@ -61,13 +61,18 @@ def connect(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
 
     `series` is the index with its position as `idcfs_row`. `all_series` adds the series of
     earlier releases that the index no longer has, numbered after it; columns that only the
-    index has are NULL there. Raises IndexFileError if the index cannot be used.
+    index has are NULL there. Raises IndexFileError if the index cannot be used,
+    also for what fails later on the connection.
     """
+    import duckdb
+
     connection = _open()
     try:
         _check_columns(connection, index)
         _create_series_views(connection, index)
         yield connection
+    except duckdb.Error as exc:  # our own SQL is right, so the files are not
+        raise _unusable(index, exc) from exc
     finally:
         connection.close()
 
@@ -131,15 +136,26 @@ def one_line(exc: Exception) -> str:
 
 
 @contextmanager
-def users_sql(what: str) -> Iterator[None]:
+def users_sql(what: str, sql: str) -> Iterator[None]:
     """Turn whatever DuckDB says of a user's SQL into a UsageError that begins with `what`."""
     import duckdb
 
+    if not is_text(sql):
+        raise UsageError(f"{what}: it is not valid UTF-8")
     try:
         yield
     except (duckdb.Error, RuntimeError, ValueError, OverflowError) as exc:
         # RuntimeError and ValueError: values Python cannot hold, such as the year 10,000.
         raise UsageError(f"{what}: {one_line(exc)}") from exc
+
+
+def is_text(value: str) -> bool:
+    """Tell whether `value` is proper Unicode; bytes from a command line need not be."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _open() -> duckdb.DuckDBPyConnection:

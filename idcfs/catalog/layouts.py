@@ -50,7 +50,10 @@ def open_layout(
     """
     text = template or ""
     identity = _identity(index, text, rows)
-    path = layouts_dir / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.layout"
+    path = (
+        layouts_dir
+        / f"{hashlib.sha256(identity.encode(errors='surrogatepass')).hexdigest()[:32]}.layout"
+    )
     layout = _open_existing(path, identity)
     if layout is not None:
         return layout

@@ -9,7 +9,7 @@ from idcfs.catalog.engine import connect_locked, users_sql
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     import duckdb
 
@@ -23,8 +23,12 @@ class QueryResult:
     """The answer to a query. The rows can be read once."""
 
     columns: tuple[str, ...]
-    rows: Iterator[tuple[Any, ...]]
-    """Streams; what goes wrong on the way raises UsageError. Closing it early frees the memory."""
+    rows: Generator[tuple[Any, ...], None, None]
+    """Streams; what goes wrong on the way raises UsageError."""
+
+    def close(self) -> None:
+        """End it before its last row and free what it holds."""
+        self.rows.close()
 
 
 def run_query(index: Index, sql: str) -> QueryResult:
@@ -40,16 +44,16 @@ def run_query(index: Index, sql: str) -> QueryResult:
     return QueryResult(tuple(str(name) for name in columns), answers)
 
 
-def _answer(index: Index, sql: str) -> Iterator[tuple[Any, ...]]:
+def _answer(index: Index, sql: str) -> Generator[tuple[Any, ...], None, None]:
     """Yield the column names, then the rows."""
     with connect_locked(index) as connection:
-        with users_sql("the query failed"):
+        with users_sql("the query failed", sql):
             _check_single_select(connection, sql)
             result = connection.execute(sql)
             names = tuple(column[0] for column in result.description or ())
         yield names
         while True:
-            with users_sql("the query failed"):
+            with users_sql("the query failed", sql):
                 batch = result.fetchmany(_BATCH_ROWS)
             if not batch:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.catalog.engine import connect_locked, quote, users_sql
+from idcfs.catalog.engine import connect_locked, is_text, quote, users_sql
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def evaluate_where(index: Index, where: str) -> list[int]:
     It is evaluated where it can reach nothing but the index's tables. Raises UsageError
     if it is not one expression, or not one over the index's columns.
     """
-    with connect_locked(index) as connection, users_sql(f"--where {where!r}"):
+    with connect_locked(index) as connection, users_sql(f"--where {where!r}", where):
         # An expression stands both bare and in brackets. What would end the brackets and go
         # on (`1=1) UNION SELECT (…`) does not parse bare; what adds a clause or a second
         # statement does not parse in brackets.
@@ -196,7 +196,8 @@ def resolve_identifiers(
             f"SELECT DISTINCT {column} FROM {source} WHERE {column} IN {wanted}"
         ).fetchall()
         known.update(value for (value,) in found)
-    missing = [value for value in dict.fromkeys(values) if value not in known]
+    texts = [value if is_text(value) else ascii(value) for value in dict.fromkeys(values)]
+    missing = [value for value in texts if value not in known]
     unmatched = []
     for value in missing:
         nearest = [
@@ -221,7 +222,9 @@ def create_row_table(
 
 
 def _load_values(connection: duckdb.DuckDBPyConnection, field: str, values: Sequence[str]) -> None:
-    connection.execute("INSERT INTO wanted SELECT ?, unnest(?::VARCHAR[])", [field, list(values)])
+    # What is not text cannot be passed on as it is, and matches nothing either way.
+    texts = [value if is_text(value) else ascii(value) for value in values]
+    connection.execute("INSERT INTO wanted SELECT ?, unnest(?::VARCHAR[])", [field, texts])
 
 
 def _find_unmatched(
