@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import (
         GetObjectOutputTypeDef,
+        GetObjectRequestTypeDef,
         ListObjectsV2OutputTypeDef,
         ListObjectsV2RequestTypeDef,
     )
@@ -117,17 +118,20 @@ class Wire:
     def open_extent(self, bucket: str, key: str, extent: Extent, etag: str) -> Body:
         """Ask for `extent`, which is not empty, and return its body when the headers are right.
 
-        Raises StoreError; IntegrityError if the object does not have `etag` any more,
+        Raises StoreError; IntegrityError if the object does not have `etag` any more (an
+        empty one goes unchecked: the listing's could not be sent back),
         BodyMismatchError if the headers announce another length.
         """
         action = f"cannot read {object_url(bucket, key)}"
+        asked: GetObjectRequestTypeDef = {
+            "Bucket": bucket,
+            "Key": key,
+            "Range": f"bytes={extent.offset}-{extent.end - 1}",
+        }
+        if etag:
+            asked["IfMatch"] = f'"{etag}"'
         with translated(action, self._endpoint):
-            answer = self._client.get_object(
-                Bucket=bucket,
-                Key=key,
-                Range=f"bytes={extent.offset}-{extent.end - 1}",
-                IfMatch=f'"{etag}"',
-            )
+            answer = self._client.get_object(**asked)
         body = Body(
             raw=_raw(answer),
             length=extent.length,
@@ -149,7 +153,7 @@ class Wire:
         answered_etag = answer.get("ETag")
         if status not in (200, 206) or not answered_etag:
             raise not_s3(action, self._endpoint)
-        if _bare(answered_etag) != etag:
+        if etag and _bare(answered_etag) != etag:
             raise IntegrityError(
                 f"{action}: the object at {self._endpoint} changed after it was listed"
             )
