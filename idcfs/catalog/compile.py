@@ -16,7 +16,7 @@ from itertools import accumulate, compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idcfs.catalog.engine import columns_of, connect, quote
+from idcfs.catalog.engine import check_columns, connect, quote
 from idcfs.catalog.index import Index
 from idcfs.catalog.layout import widest
 from idcfs.catalog.layout_file import ABSENT, LayoutWriter
@@ -46,8 +46,8 @@ def compile_layout(
     UsageError for a template that makes no sense, IndexFileError for an index that
     cannot be used, OSError if the file cannot be written.
     """
-    template = parse_template(template_text, columns_of(index))
     with connect(index) as connection:
+        template = parse_template(template_text, check_columns(connection, index))
         source = "series" if rows is None else "all_series"
         _select_rows(connection, source, rows)
         buckets = _find_buckets(connection)

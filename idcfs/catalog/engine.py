@@ -68,7 +68,7 @@ def connect(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
 
     connection = _open()
     try:
-        _check_columns(connection, index)
+        check_columns(connection, index)
         _create_series_views(connection, index)
         yield connection
     except duckdb.Error as exc:  # our own SQL is right, so the files are not
@@ -121,7 +121,7 @@ def columns_of(index: Index) -> tuple[str, ...]:
     """Return the names of the index's columns. Raises IndexFileError."""
     connection = _open()
     try:
-        return _check_columns(connection, index)
+        return check_columns(connection, index)
     finally:
         connection.close()
 
@@ -189,7 +189,8 @@ def _seal(path: Path, descriptors: list[int]) -> str:
     return f"/proc/self/fd/{sealed}"
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, index: Index) -> tuple[str, ...]:
+def check_columns(connection: duckdb.DuckDBPyConnection, index: Index) -> tuple[str, ...]:
+    """Return the names of the index's columns. Raises IndexFileError if one is missing."""
     import duckdb
 
     try:

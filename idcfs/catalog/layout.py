@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, compress, groupby
 from operator import sub
 from typing import TYPE_CHECKING
 
@@ -209,20 +209,23 @@ class Layout:
         """Return the tree of those series alone, under the same directory identities.
 
         `rows` are index rows in any order; repeated ones count once, and rows that this
-        layout refused or does not show are left out. 600,000 rows take about 0.2 s.
+        layout refused or does not show are left out. 600,000 rows take some 0.3 s.
         """
-        wanted = sorted(set(rows))
+        count = self._file.header.series_count
+        # A byte for each series sorts and drops repeats without a list of a million
+        # integers, whose memory a daemon would keep.
+        picked = bytearray(count)
         span = len(self._position_of_row)
-        known = wanted[bisect_left(wanted, 0) : bisect_left(wanted, span)]
-        positions = array("I", sorted(map(self._position_of_row.__getitem__, known)))
-        del positions[bisect_left(positions, ABSENT) :]
+        for row in rows:
+            if 0 <= row < span and (position := self._position_of_row[row]) != ABSENT:
+                picked[position] = 1
+        positions = array("I", compress(range(count), picked))
         if self._narrowed is not None:
-            shown = set(self._narrowed.positions)
-            positions = array("I", filter(shown.__contains__, positions))
-        ordinals = [array("I", dict.fromkeys(map(self._leaf_of.__getitem__, positions)))]
+            shown = self._narrowed.positions
+            positions = array("I", (at for at in positions if _holds(shown, at)))
+        ordinals = [_runs(map(self._leaf_of.__getitem__, positions))]
         for level in range(self._depth, 0, -1):
-            parents = map(self._levels[level].parent.__getitem__, ordinals[-1])
-            ordinals.append(array("I", dict.fromkeys(parents)))
+            ordinals.append(_runs(map(self._levels[level].parent.__getitem__, ordinals[-1])))
         ordinals.reverse()
         return Layout(self._file, _Narrowed(ordinals, positions))
 
@@ -292,6 +295,11 @@ def widest(leaves: Iterable[int], counts: Sequence[int], leaf_count: int) -> int
     # Of equal keys the last value stays: where each leaf's run ends.
     ends = dict(zip(leaves, running, strict=True)).values()
     return max(map(sub, ends, chain([0], ends)), default=0)
+
+
+def _runs(ascending: Iterable[int]) -> array[int]:
+    """Return each of the numbers once; equal ones stand together."""
+    return array("I", (number for number, _ in groupby(ascending)))
 
 
 def _span(ordinals: Sequence[int], first: int, last: int) -> tuple[int, int]:
