@@ -1,0 +1,235 @@
+"""`idcfs prefetch`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from idcfs.cli.console import complain, complain_of_each, human_bytes
+from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.config import cache_directory
+from idcfs.errors import IdcfsError, UsageError
+from idcfs.model import DEFAULT_TEMPLATE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.catalog.selection import SelectionSize
+    from idcfs.cli.options import Selected
+    from idcfs.model import Series
+    from idcfs.prefetch.job import Observer, PrefetchRequest
+    from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.space import Space
+
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("identifiers", nargs=-1, metavar="[IDENTIFIER|MANIFEST…]")
+@selection_options
+@index_option
+@endpoint_options
+@click.option(
+    "--download-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put the files there, under the paths of --dir-template.  [default: into the cache]",
+)
+@click.option(
+    "--dir-template",
+    default=DEFAULT_TEMPLATE,
+    show_default=True,
+    help='Where each series goes in --download-dir; "" puts all files into one directory.',
+)
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where the cache is.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, and if it fits.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="Files fetched at once.",
+)
+@click.option(
+    "--verify",
+    type=click.Choice(["length", "full"]),
+    default="length",
+    show_default=True,
+    help="How to tell that a file which is there already is right: by its length, or by its"
+    " MD5 too. What is fetched is always verified in full.",
+)
+@log_option
+def prefetch(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    endpoint_url: str | None,
+    source: Literal["aws", "gcs"],
+    download_dir: Path | None,
+    dir_template: str,
+    cache_dir: Path | None,
+    dry_run: bool,
+    jobs: int,
+    verify: Literal["length", "full"],
+) -> int:
+    """Bring a selection to a directory, or into the cache.
+
+    IDENTIFIER is a collection, analysis result, patient, study or series, several
+    separated by commas; MANIFEST is a file of s3:// lines. Without --download-dir the
+    files go into the cache, and a mount then shows them without a network. What is
+    there already is not fetched again, so an interrupted prefetch goes on where it
+    stopped. Exits with 1 if any file could not be had.
+    """
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.cli.chosen import choose
+    from idcfs.prefetch.job import PrefetchRequest
+    from idcfs.prefetch.targets import Verify
+
+    if not (identifiers or selected.manifest) and selected.selection.is_everything:
+        raise UsageError("say what to fetch: a collection, a patient, … or --where")
+    request = PrefetchRequest(
+        download_dir=download_dir.absolute() if download_dir else None,
+        cache_dir=(cache_dir or cache_directory()).absolute(),
+        endpoint_url=endpoint_url,
+        source=source,
+        jobs=jobs,
+        verify=Verify(verify),
+    )
+    _keep_off_mounts(request)
+    catalog = Catalog.open(index_path)
+    chosen = choose(catalog, identifiers, selected)
+    complain_of_each(chosen.problems)
+    job = _Job(catalog, chosen.rows, dir_template, request)
+    status = job.tell() if dry_run else job.run()
+    return status or int(bool(chosen.problems))
+
+
+class _Job:
+    """One prefetch: what was chosen, and where it goes."""
+
+    def __init__(
+        self, catalog: Catalog, rows: list[int], template: str, request: PrefetchRequest
+    ) -> None:
+        self._catalog = catalog
+        self._rows = rows
+        self._template = template
+        self._request = request
+        self._place = request.download_dir or request.cache_dir
+        self._size: SelectionSize = catalog.size(rows)
+
+    def tell(self) -> int:
+        """Print what would be fetched, and return 1 if the disk cannot hold it."""
+        space = self._measure()
+        click.echo(f"series  {self._size.series_count:,}")
+        click.echo(f"files   {self._size.instance_count:,}")
+        click.echo(f"size    {human_bytes(self._size.size_bytes)}")
+        click.echo(f"free    {human_bytes(space.free_bytes)} at {self._place}")
+        if not space.suffices:
+            complain(self._too_big(space))
+        return int(not space.suffices)
+
+    def run(self) -> int:
+        """Fetch, print a summary, and return the exit status."""
+        from idcfs.prefetch.job import run_prefetch
+        from idcfs.prefetch.outcome import Outcome
+
+        space = self._measure()
+        if not space.suffices:
+            raise IdcfsError(self._too_big(space))
+        try:
+            self._place.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise UsageError(f"cannot make the directory {self._place}: {exc.strerror}") from exc
+        outcome = Outcome(self._size.instance_count, self._size.size_bytes)
+        started = time.monotonic()
+        with _progress() as observe:
+            run_prefetch(self._request, self._placed(), outcome, observe)
+        return _report(outcome, time.monotonic() - started)
+
+    def _placed(self) -> Iterator[tuple[Series, str]]:
+        placed = self._catalog.series_paths(self._rows, self._template)
+        if self._request.download_dir is not None:
+            return placed
+        # The cache has a directory for each series, whatever the template.
+        return ((series, series.uuid) for series, _ in placed)
+
+    def _measure(self) -> Space:
+        from idcfs.prefetch.job import find_present
+        from idcfs.prefetch.space import measure
+
+        try:
+            return measure(
+                self._place,
+                size_bytes=self._size.size_bytes,
+                file_count=self._size.instance_count,
+                present=lambda: find_present(self._request, self._placed()),
+            )
+        except OSError as exc:
+            raise UsageError(f"cannot examine {self._place}: {exc.strerror}") from exc
+
+    def _too_big(self, space: Space) -> str:
+        option = "--download-dir" if self._request.download_dir else "--cache-dir"
+        return (
+            f"{human_bytes(space.needed_bytes)} are still to be fetched and {self._place} has "
+            f"{human_bytes(space.free_bytes)} free: select less, or name another disk with {option}"
+        )
+
+
+def _keep_off_mounts(request: PrefetchRequest) -> None:
+    """Refuse to write into a mount of our own, which is read-only and would read itself."""
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, mounts, resolve
+
+    ours = [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
+    for directory in (request.download_dir, request.cache_dir):
+        if directory is None:
+            continue
+        for mountpoint in ours:
+            if resolve(directory).is_relative_to(mountpoint):
+                raise UsageError(f"{directory} is inside the idcfs mount {mountpoint}")
+
+
+@contextmanager
+def _progress() -> Iterator[Observer]:
+    """Draw a progress bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda outcome, bytes_under_way: None
+        return
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with (
+        logging_redirect_tqdm(),
+        tqdm(unit="B", unit_scale=True, dynamic_ncols=True, leave=False) as bar,
+    ):
+
+        def draw(outcome: Outcome, bytes_under_way: int) -> None:
+            bar.total = outcome.total_bytes
+            bar.n = min(outcome.done_bytes + bytes_under_way, outcome.total_bytes)
+            bar.set_postfix_str(
+                f"{outcome.done_files:,}/{outcome.total_files:,} files", refresh=True
+            )
+
+        yield draw
+
+
+def _report(outcome: Outcome, elapsed_s: float) -> int:
+    for failure in outcome.failures:
+        complain(f"{failure.subject}: {failure.reason}")
+    summary = (
+        f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
+        f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
+        f"{len(outcome.failures):,} failed; {elapsed_s:.1f} s"
+    )
+    click.echo(summary)
+    left = outcome.total_files - outcome.done_files
+    if outcome.gave_up is not None:
+        complain(f"gave up with {left:,} files to go: {outcome.gave_up}")
+    if outcome.interrupted:
+        complain(f"interrupted with {left:,} files to go; the same command goes on from here")
+        return _INTERRUPTED
+    return int(not outcome.is_complete)

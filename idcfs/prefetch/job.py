@@ -1,0 +1,152 @@
+"""One prefetch from request to end: store, cache, fetcher, pipeline, signals."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.cache import DiskCache
+from idcfs.fetch import Fetcher, Limiters
+from idcfs.prefetch.metered import MeteredStore
+from idcfs.prefetch.pipeline import Pipeline
+from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
+from idcfs.store.s3 import S3Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from idcfs.cache import Cache
+    from idcfs.model import Series
+    from idcfs.prefetch.outcome import Outcome
+    from idcfs.store import ObjectStore
+    from idcfs.store.endpoint import Source
+
+    Observer = Callable[[Outcome, int], None]
+    """Shown the figures from time to time, with the bytes of files under way."""
+
+_LISTING_THREADS = 8
+_DISK_THREADS = 16
+_OBSERVED_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class PrefetchRequest:
+    """All that decides one prefetch but the series."""
+
+    download_dir: Path | None
+    """None for the cache."""
+    cache_dir: Path
+    """Listings are kept there in any case."""
+    endpoint_url: str | None
+    source: Source
+    jobs: int
+    """Files fetched at once."""
+    verify: Verify
+
+
+def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
+    """Yield roughly how many bytes of each series are there already. Blocks."""
+    if not (request.download_dir or request.cache_dir).exists():
+        return
+    cache = DiskCache(request.cache_dir)
+    try:
+        target = _make_target(request, cache)
+        for series, directory in placed:
+            yield target.present_bytes(series, directory)
+    finally:
+        cache.close()
+
+
+def _make_target(request: PrefetchRequest, cache: Cache) -> Target:
+    disk = trio.CapacityLimiter(_DISK_THREADS)
+    if request.download_dir is None:
+        return CacheTarget(cache, verify=request.verify, disk=disk)
+    return DirectoryTarget(request.download_dir, verify=request.verify, disk=disk)
+
+
+def run_prefetch(
+    request: PrefetchRequest,
+    placed: Iterator[tuple[Series, str]],
+    outcome: Outcome,
+    observe: Observer,
+) -> None:
+    """Bring the files of all series, and tell in `outcome` what came of it.
+
+    `placed` are series and their directories in path order. SIGINT and SIGTERM end
+    it in order: files under way are dropped, complete ones stay. Raises CacheError
+    if there is no cache directory to be had, UsageError for a bad endpoint.
+    """
+    cache = DiskCache(request.cache_dir)
+    store = S3Store(
+        endpoint_url=request.endpoint_url,
+        source=request.source,
+        max_connections=request.jobs + _LISTING_THREADS,
+    )
+    target = _make_target(request, cache)
+    try:
+        trio.run(
+            functools.partial(
+                prefetch,
+                placed,
+                store=store,
+                cache=cache,
+                target=target,
+                outcome=outcome,
+                observe=observe,
+                jobs=request.jobs,
+            )
+        )
+    finally:
+        store.close()
+        cache.close()
+
+
+async def prefetch(
+    placed: Iterator[tuple[Series, str]],
+    *,
+    store: ObjectStore,
+    cache: Cache,
+    target: Target,
+    outcome: Outcome,
+    observe: Observer,
+    jobs: int,
+) -> None:
+    """Bring the files of all series to `target`; see `run_prefetch`."""
+    meter = MeteredStore(store)
+    limiters = Limiters(
+        objects=trio.CapacityLimiter(jobs),
+        listings=trio.CapacityLimiter(_LISTING_THREADS),
+        disk=trio.CapacityLimiter(_DISK_THREADS),
+    )
+    async with trio.open_nursery() as services:
+        fetcher = Fetcher(store=meter, cache=cache, nursery=services, limiters=limiters)
+        pipeline = Pipeline(fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs)
+        try:
+            await services.start(_stop_at_signal, pipeline, outcome)
+            services.start_soon(_watch, outcome, meter, observe)
+            await pipeline.run(placed)
+            observe(outcome, 0)
+        finally:
+            services.cancel_scope.cancel()
+            fetcher.close()
+
+
+async def _stop_at_signal(
+    pipeline: Pipeline, outcome: Outcome, *, task_status: trio.TaskStatus[None]
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            outcome.interrupted = True
+            pipeline.stop()
+
+
+async def _watch(outcome: Outcome, meter: MeteredStore, observe: Observer) -> None:
+    while True:
+        observe(outcome, meter.bytes_under_way)
+        await trio.sleep(_OBSERVED_EVERY_S)

@@ -1,0 +1,51 @@
+"""What a prefetch has done so far, and what it could not do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that could not be had."""
+
+    subject: str
+    """A file's path or URL, or a series."""
+    reason: str
+    """One line."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Figures of one prefetch. Changed on the trio thread only, so they may be read at any time.
+
+    Totals are the index's until the listings of all series are there.
+    """
+
+    total_files: int
+    total_bytes: int
+    fetched_files: int = 0
+    fetched_bytes: int = 0
+    present_files: int = 0
+    """Files that were there already, and right."""
+    present_bytes: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    interrupted: bool = False
+    """A signal ended it early."""
+    gave_up: str | None = None
+    """Why it ended early by itself."""
+
+    @property
+    def done_files(self) -> int:
+        """Files that are where they belong."""
+        return self.fetched_files + self.present_files
+
+    @property
+    def done_bytes(self) -> int:
+        """Their bytes."""
+        return self.fetched_bytes + self.present_bytes
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether everything is there."""
+        return not (self.failures or self.interrupted or self.gave_up)

@@ -1,0 +1,191 @@
+"""The flow of a prefetch: series to listings to files, each stage ahead of the next, bounded."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.errors import (
+    AccessDeniedError,
+    CacheError,
+    IdcfsError,
+    StoreUnavailableError,
+)
+from idcfs.model import Instance, ObjectRef
+from idcfs.prefetch.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idcfs.fetch import Fetcher
+    from idcfs.model import Series, SeriesUUID
+    from idcfs.prefetch.metered import MeteredStore
+    from idcfs.prefetch.targets import Target
+
+    Placed = Iterator[tuple[Series, str]]
+
+logger = logging.getLogger(__name__)
+
+_LISTERS = 8
+"""Series listed at once. Listings cost the server more than files, and the files of one
+series keep the others busy for a while."""
+
+_BATCH_SERIES = 500
+"""Series taken from the index at once."""
+
+_HOPELESS_FAILURES = 24
+"""So many failures in a row that would meet every file end the job: a store that is gone,
+or a full disk."""
+
+_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A series, its directory, and which of its series each name in there belongs to."""
+
+    series: Series
+    directory: str
+    owners: dict[str, SeriesUUID]
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Brings series to a target. One use; all on the trio thread."""
+
+    fetcher: Fetcher
+    target: Target
+    meter: MeteredStore
+    outcome: Outcome
+    jobs: int
+    """Files brought at once."""
+    _failed_in_a_row: int = 0
+    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def stop(self) -> None:
+        """End early: what is under way is dropped, what is complete stays."""
+        self._scope.cancel()
+
+    async def run(self, placed: Placed) -> None:
+        """Bring the files of all series, in the order given. Failures are in the outcome.
+
+        `placed` are series and their directories, series of one directory next to
+        each other; it is only asked in threads, by one at a time.
+        """
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                to_list, listings = trio.open_memory_channel[_Listed](0)
+                to_bring, files = trio.open_memory_channel[tuple[_Listed, Instance]](self.jobs)
+                nursery.start_soon(self._place, placed, to_list)
+                for _ in range(_LISTERS):
+                    nursery.start_soon(self._list, listings.clone(), to_bring.clone())
+                for _ in range(self.jobs):
+                    nursery.start_soon(self._bring, files.clone())
+                # The stages end when the clones of the stage before are closed.
+                listings.close()
+                to_bring.close()
+                files.close()
+
+    async def _place(self, placed: Placed, to_list: trio.MemorySendChannel[_Listed]) -> None:
+        directory, owners = None, dict[str, "SeriesUUID"]()
+        async with to_list:
+            while batch := await trio.to_thread.run_sync(_take, placed):
+                for series, place in batch:
+                    if place != directory:
+                        directory, owners = place, {}
+                    await to_list.send(_Listed(series, place, owners))
+
+    async def _list(
+        self,
+        listings: trio.MemoryReceiveChannel[_Listed],
+        to_bring: trio.MemorySendChannel[tuple[_Listed, Instance]],
+    ) -> None:
+        async with listings, to_bring:
+            async for listed in listings:
+                for instance in await self._instances(listed):
+                    await to_bring.send((listed, instance))
+
+    async def _instances(self, listed: _Listed) -> list[Instance]:
+        """List one series and return what of it can be brought; note what cannot."""
+        series, expected = listed.series, listed.series.instance_count
+        try:
+            listing = await self.fetcher.listing(series)
+        except IdcfsError as exc:
+            self._fail(f"series {series.uuid}", exc)
+            return []
+        self._failed_in_a_row = 0
+        count = len(listing.instances)
+        if expected is not None and count < expected:
+            reason = f"the store lists {count:,} files, the index expects {expected:,}"
+            self.outcome.failures.append(Failure(f"series {series.uuid}", reason))
+        self.outcome.total_files += count - (expected or 0)
+        size_bytes = sum(instance.size_bytes for instance in listing.instances)
+        self.outcome.total_bytes += size_bytes - series.size_bytes
+        return [instance for instance in listing.instances if self._claim(listed, instance)]
+
+    def _claim(self, listed: _Listed, instance: Instance) -> bool:
+        """Give a name in a directory to the first series that has it."""
+        owner = listed.owners.setdefault(instance.name, listed.series.uuid)
+        if owner == listed.series.uuid:
+            return True
+        place = self.target.place(_ref(listed, instance), listed.directory)
+        self.outcome.failures.append(
+            Failure(
+                place, f"series {owner} has a file of that name there, {listed.series.uuid} too"
+            )
+        )
+        return False
+
+    async def _bring(self, files: trio.MemoryReceiveChannel[tuple[_Listed, Instance]]) -> None:
+        async with files:
+            async for listed, instance in files:
+                ref = _ref(listed, instance)
+                try:
+                    fetched = await self.target.bring(self.fetcher, ref, listed.directory)
+                except (IdcfsError, OSError) as exc:
+                    self._fail(self.target.place(ref, listed.directory), exc)
+                else:
+                    self._count(instance, fetched)
+                finally:
+                    self.meter.settle(ref.key)
+
+    def _count(self, instance: Instance, fetched: bool) -> None:
+        self._failed_in_a_row = 0
+        if fetched:
+            self.outcome.fetched_files += 1
+            self.outcome.fetched_bytes += instance.size_bytes
+        else:
+            self.outcome.present_files += 1
+            self.outcome.present_bytes += instance.size_bytes
+
+    def _fail(self, subject: str, exc: IdcfsError | OSError) -> None:
+        reason = exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
+        logger.debug("%s: %s", subject, reason, exc_info=exc)
+        self.outcome.failures.append(Failure(subject, reason))
+        if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
+            self._failed_in_a_row += 1
+        if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
+            self.outcome.gave_up = reason
+            self.stop()
+
+
+def _take(placed: Placed) -> list[tuple[Series, str]]:
+    return list(itertools.islice(placed, _BATCH_SERIES))
+
+
+def _ref(listed: _Listed, instance: Instance) -> ObjectRef:
+    return ObjectRef(listed.series.bucket, listed.series.uuid, instance)
+
+
+def _is_full(exc: BaseException | None) -> bool:
+    """Tell whether the disk's end is at the root of an error."""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in _DISK_IS_FULL:
+            return True
+        exc = exc.__cause__
+    return False

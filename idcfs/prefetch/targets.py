@@ -1,0 +1,165 @@
+"""Where prefetched files go: a directory of the user's, or the cache."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from idcfs.cache import ContentCheck
+from idcfs.errors import CacheError, IntegrityError
+from idcfs.model import Extent, ObjectRef
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idcfs.cache import Cache
+    from idcfs.fetch import Fetcher
+    from idcfs.model import Listing, Series
+
+_READ_BYTES = 1 << 20
+
+
+class Verify(Enum):
+    """How a file that is there already is told to be right."""
+
+    LENGTH = "length"
+    """It has the object's length: enough for what idcfs wrote, which it checked then."""
+    FULL = "full"
+    """It also has the object's MD5, where the store gives one."""
+
+
+class Target(Protocol):
+    """Takes the files of series. `bring` belongs on the trio thread, the rest in any."""
+
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
+        """Have the file there, whole and right; tell whether it had to be fetched.
+
+        `directory` is the one that the template gives the series. Raises StoreError,
+        CacheError or OSError.
+        """
+        ...
+
+    def place(self, ref: ObjectRef, directory: str) -> str:
+        """Return where the file goes, for a message."""
+        ...
+
+    def present_bytes(self, series: Series, directory: str) -> int:
+        """Return roughly how much of a series is there already."""
+        ...
+
+
+class DirectoryTarget:
+    """Files below a directory, under the paths of the template."""
+
+    def __init__(self, root: Path, *, verify: Verify, disk: trio.CapacityLimiter) -> None:
+        self._root = root
+        self._verify = verify
+        self._disk = disk
+
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
+        """See `Target.bring`."""
+        path = self._path(ref, directory)
+        if await trio.to_thread.run_sync(self._is_right, path, ref, limiter=self._disk):
+            return False
+        await fetcher.download(ref, path)
+        return True
+
+    def place(self, ref: ObjectRef, directory: str) -> str:
+        """See `Target.place`."""
+        return str(self._path(ref, directory))
+
+    def present_bytes(self, series: Series, directory: str) -> int:
+        """See `Target.present_bytes`."""
+        try:
+            with os.scandir(self._root / directory) as entries:
+                found = sum(e.stat().st_size for e in entries if e.is_file() and e.name[0] != ".")
+        except OSError:
+            return 0
+        return min(found, series.size_bytes)
+
+    def _path(self, ref: ObjectRef, directory: str) -> Path:
+        return self._root / directory / ref.instance.name
+
+    def _is_right(self, path: Path, ref: ObjectRef) -> bool:
+        """Check the file that is there, in a thread; make its directory if there is none."""
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return False
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory is in the way")
+        if not stat.S_ISREG(status.st_mode) or status.st_size != ref.instance.size_bytes:
+            return False
+        return self._verify is Verify.LENGTH or _has_content(path, ref)
+
+
+class CacheTarget:
+    """Objects in the cache, where the mount finds them without a network."""
+
+    def __init__(self, cache: Cache, *, verify: Verify, disk: trio.CapacityLimiter) -> None:
+        self._cache = cache
+        self._verify = verify
+        self._disk = disk
+
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
+        """See `Target.bring`."""
+        if self._verify is Verify.FULL:
+            await trio.to_thread.run_sync(self._drop_if_wrong, ref, limiter=self._disk)
+        return await fetcher.ensure(ref)
+
+    def place(self, ref: ObjectRef, directory: str) -> str:
+        """See `Target.place`."""
+        return ref.url
+
+    def present_bytes(self, series: Series, directory: str) -> int:
+        """See `Target.present_bytes`."""
+        try:
+            listing = self._cache.find_listing(series.uuid)
+            return sum(self._held_bytes(series, listing)) if listing else 0
+        except CacheError:
+            return 0
+
+    def _held_bytes(self, series: Series, listing: Listing) -> list[int]:
+        held = []
+        for instance in listing.instances:
+            ref = ObjectRef(series.bucket, series.uuid, instance)
+            cached = self._cache.open(ref)
+            held.append(0 if cached.missing(ref.whole) else instance.size_bytes)
+            cached.close()
+        return held
+
+    def _drop_if_wrong(self, ref: ObjectRef) -> None:
+        """Read what the cache holds of an object, in a thread, and discard it if it is wrong."""
+        cached = self._cache.open(ref)
+        try:
+            if cached.missing(ref.whole):
+                return
+            check = ContentCheck(ref, ref.whole)
+            for offset in range(0, ref.instance.size_bytes, _READ_BYTES):
+                trio.from_thread.check_cancelled()
+                length = min(_READ_BYTES, ref.instance.size_bytes - offset)
+                check.update(memoryview(cached.read(Extent(offset, length))))
+            check.finish()
+        except (CacheError, IntegrityError):
+            cached.discard()
+        finally:
+            cached.close()
+
+
+def _has_content(path: Path, ref: ObjectRef) -> bool:
+    check = ContentCheck(ref, ref.whole)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(_READ_BYTES):
+            trio.from_thread.check_cancelled()
+            check.update(memoryview(chunk))
+    try:
+        check.finish()
+    except IntegrityError:
+        return False
+    return True
