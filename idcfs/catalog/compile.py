@@ -78,8 +78,9 @@ def release_time_ns(connection: duckdb.DuckDBPyConnection, index: Index) -> int:
         try:
             found = connection.execute(
                 f"SELECT epoch_ns(CAST(version_timestamp AS TIMESTAMP)) "
-                f"FROM read_parquet({quote(str(versions))}) WHERE idc_version = ?",
-                [index.release_number],
+                f"FROM read_parquet({quote(str(versions))}) "
+                # Not a parameter: binding one makes DuckDB 1.5 import pandas, if there.
+                f"WHERE idc_version = {index.release_number}"
             ).fetchone()
         except duckdb.Error:  # only a date: an odd table must not cost the mount
             found = None
