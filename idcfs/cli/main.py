@@ -29,6 +29,11 @@ _COMMANDS = {
 """Name and summary of each command; its code is imported only when it is called."""
 
 
+_INTERRUPTED = 130
+_DUCKDB_INTERRUPTED = "Query interrupted"
+"""What DuckDB makes of a KeyboardInterrupt that meets it in the middle of a query."""
+
+
 class _LazyGroup(click.Group):
     """A group whose commands live in modules of the same name in this room."""
 
@@ -90,10 +95,13 @@ def _run() -> int:
         return exc.exit_status
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         return _leave_stdout()
     except Exception as exc:
+        if isinstance(exc, RuntimeError) and str(exc) == _DUCKDB_INTERRUPTED:
+            complain("interrupted")
+            return _INTERRUPTED
         complain(
             f"unexpected {type(exc).__name__}: {exc}; this is a bug "
             "(--log-level debug shows the traceback)"
