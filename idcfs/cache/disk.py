@@ -93,7 +93,7 @@ class DiskCache:
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
             unfinished.rename(path)
-        except OSError:
+        except BaseException:
             remove_quietly(unfinished)
             raise
 

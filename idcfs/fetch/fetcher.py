@@ -177,7 +177,8 @@ class Fetcher:
         if reader.handles:
             return
         del self._readers[reader.ref]
-        self._idle[reader.ref] = reader
+        if not reader.goes_round:
+            self._idle[reader.ref] = reader
         while len(self._idle) > _IDLE_READERS:
             self._close_idle(self._idle.pop(next(iter(self._idle))))
 

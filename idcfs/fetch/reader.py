@@ -45,7 +45,10 @@ class ObjectReader:
         self._fill = fill
         self._disk = disk
         self._cached: CachedObject | None = None
-        self._opening = trio.Lock()
+        self._drops = 0
+        """How often the cached object was discarded."""
+        self._changing = trio.Lock()
+        """Held while the cached object is opened or discarded, which takes a thread."""
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
         """Return the bytes if they are in memory already; else None, and `read` must be asked.
@@ -68,17 +71,18 @@ class ObjectReader:
         """
         if not extent.length:
             return b""
-        cached = await self._get_cached()
+        cached, drops = await self._get_cached(), self._drops
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            await self._drop(cached, extent, exc)
+            await self._drop(cached, drops, exc)
+        drops = self._drops
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            await self._drop(cached, extent, exc)
-            uncached = UncachedObject(self.ref.instance.size_bytes, exc)
-            return await self._read_through(uncached, extent)
+            await self._drop(cached, drops, exc)
+            await trio.to_thread.run_sync(cached.close, limiter=self._disk)
+            return await self._read_through(self._go_round(exc), extent)
 
     async def ensure(self) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -128,20 +132,35 @@ class ObjectReader:
 
     async def _get_cached(self) -> CachedObject:
         """Open the cached object once, however many reads come at first."""
-        async with self._opening:
+        async with self._changing:
             if self._cached is None:
                 try:
                     self._cached = await self._open_cached(self.ref)
                 except CacheError as exc:
-                    logger.warning("%s", exc)
-                    return UncachedObject(self.ref.instance.size_bytes, exc)
+                    return self._go_round(exc)
             return self._cached
 
-    async def _drop(self, cached: CachedObject, extent: Extent, exc: CacheError) -> None:
-        """Discard what could not be read, unless another reader of it was quicker."""
-        logger.warning("%s; fetching %s again", exc, self.ref.url)
-        if not cached.missing(extent):
-            await trio.to_thread.run_sync(cached.discard, limiter=self._disk)
+    def _go_round(self, exc: CacheError) -> CachedObject:
+        """Leave the cache alone from now on: each further try would fetch whole units in vain."""
+        logger.warning("%s; reading %s without the cache", exc, self.ref.url)
+        self._cached = UncachedObject(self.ref.instance.size_bytes, exc)
+        return self._cached
+
+    async def _drop(self, cached: CachedObject, drops: int, exc: CacheError) -> None:
+        """Discard what failed, unless that was done since the failed read began.
+
+        What was fetched anew meanwhile must not be thrown away for the error before it.
+        """
+        async with self._changing:
+            if drops == self._drops:
+                logger.warning("%s; fetching %s again", exc, self.ref.url)
+                await trio.to_thread.run_sync(cached.discard, limiter=self._disk)
+                self._drops += 1
+
+    @property
+    def goes_round(self) -> bool:
+        """Tell whether the cache failed: a new reader may have better luck."""
+        return isinstance(self._cached, UncachedObject)
 
     @property
     def is_partial(self) -> bool:
