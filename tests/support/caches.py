@@ -1,0 +1,88 @@
+"""A cache that fails where a test wants it to, over a real one."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from idcfs.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.cache import Cache, CachedObject, ExtentWriter
+    from idcfs.model import Bytes, Extent, Listing, ObjectRef, SeriesUUID
+
+
+class FaultyCache:
+    """Passes on to `inner` unless `fails` says, of the step at hand, that it fails.
+
+    Steps: find_listing, put_listing, open, writer, write, commit, read, read_nowait.
+    """
+
+    def __init__(self, inner: Cache, fails: Callable[[str], bool]) -> None:
+        self._inner = inner
+        self._fails = fails
+        self._lock = threading.Lock()
+
+    def check(self, step: str) -> None:
+        with self._lock:
+            failed = self._fails(step)
+        if failed:
+            raise CacheError(f"{step} fails")
+
+    def find_listing(self, series: SeriesUUID) -> Listing | None:
+        self.check("find_listing")
+        return self._inner.find_listing(series)
+
+    def put_listing(self, listing: Listing) -> None:
+        self.check("put_listing")
+        self._inner.put_listing(listing)
+
+    def open(self, ref: ObjectRef) -> CachedObject:
+        self.check("open")
+        return _FaultyObject(self, self._inner.open(ref))
+
+
+class _FaultyObject:
+    def __init__(self, cache: FaultyCache, inner: CachedObject) -> None:
+        self._cache = cache
+        self._inner = inner
+
+    def missing(self, extent: Extent) -> list[Extent]:
+        return self._inner.missing(extent)
+
+    def writer(self, extent: Extent) -> ExtentWriter:
+        self._cache.check("writer")
+        return _FaultyWriter(self._cache, self._inner.writer(extent))
+
+    def read_nowait(self, extent: Extent) -> Bytes | None:
+        self._cache.check("read_nowait")
+        return self._inner.read_nowait(extent)
+
+    def read(self, extent: Extent) -> Bytes:
+        self._cache.check("read")
+        return self._inner.read(extent)
+
+    def discard(self) -> None:
+        self._inner.discard()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _FaultyWriter:
+    def __init__(self, cache: FaultyCache, inner: ExtentWriter) -> None:
+        self._cache = cache
+        self._inner = inner
+
+    def write(self, chunk: memoryview) -> None:
+        self._cache.check("write")
+        self._inner.write(chunk)
+
+    def commit(self) -> None:
+        self._cache.check("commit")
+        self._inner.commit()
+
+    def abort(self) -> None:
+        self._inner.abort()

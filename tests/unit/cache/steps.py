@@ -1,0 +1,34 @@
+"""What tests of the cache do again and again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idcfs.cache import CachedObject
+    from idcfs.model import Extent, ObjectRef
+
+
+def store(held: CachedObject, content: bytes, extent: Extent) -> None:
+    """Write one missing extent in two chunks and commit it."""
+    body = memoryview(content)[extent.offset : extent.end]
+    writer = held.writer(extent)
+    writer.write(body[: len(body) // 3])
+    writer.write(body[len(body) // 3 :])
+    writer.commit()
+
+
+def store_all(held: CachedObject, ref: ObjectRef, content: bytes) -> None:
+    for extent in held.missing(ref.whole):
+        store(held, content, extent)
+
+
+def path_of(root: Path, ref: ObjectRef) -> Path:
+    return root / "objects" / ref.series[:2] / ref.series / ref.instance.name
+
+
+def unfinished(root: Path) -> list[Path]:
+    """Return the unfinished files in all scratch directories."""
+    return [path for path in root.glob("scratch/*/*") if path.name != "lock"]

@@ -1,0 +1,211 @@
+"""The cache against a dictionary: any sequence of what its users do."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from idcfs.cache import DiskCache, units
+from idcfs.errors import CacheError, IntegrityError
+from idcfs.model import Extent, ObjectRef
+from tests.support.stores import make_content, make_ref
+from tests.unit.cache.steps import path_of, store, unfinished
+
+if TYPE_CHECKING:
+    from idcfs.cache import CachedObject, ExtentWriter
+
+SIZES = [1, 40, 100, 101, 150, 160]
+UNIT = 40
+
+
+@dataclass
+class Model:
+    """What a test knows of one object."""
+
+    ref: ObjectRef
+    content: bytes
+    stored: set[Extent] = field(default_factory=set)
+    held: CachedObject | None = None
+    writers: list[tuple[Extent, ExtentWriter]] = field(default_factory=list)
+
+    @property
+    def units(self) -> list[Extent]:
+        size = len(self.content)
+        step = size if size <= 100 else UNIT
+        return [Extent(at, min(step, size - at)) for at in range(0, size, step)]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.stored == set(self.units)
+
+
+objects = st.integers(0, len(SIZES) - 1)
+
+
+class CacheMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        self.cache = DiskCache(self.root)
+        contents = [make_content(size, seed=size) for size in SIZES]
+        self.models = [
+            Model(make_ref(content, f"{len(content)}.dcm"), content) for content in contents
+        ]
+
+    def opened(self, number: int) -> tuple[Model, CachedObject]:
+        model = self.models[number]
+        if model.held is None:
+            model.held = self.cache.open(model.ref)
+        return model, model.held
+
+    @rule(number=objects, at=st.integers(0, 3))
+    def write_unit(self, number: int, at: int) -> None:
+        model, held = self.opened(number)
+        unit = model.units[at % len(model.units)]
+        if unit in model.stored:
+            with pytest.raises(CacheError):
+                held.writer(unit)
+        else:
+            store(held, model.content, unit)
+            model.stored.add(unit)
+
+    @rule(number=objects, at=st.integers(0, 3), count=st.integers(0, 40))
+    def start_unit(self, number: int, at: int, count: int) -> None:
+        model, held = self.opened(number)
+        unit = model.units[at % len(model.units)]
+        if unit not in model.stored:
+            writer = held.writer(unit)
+            writer.write(memoryview(model.content)[unit.offset : unit.end][:count])
+            model.writers.append((unit, writer))
+
+    @rule(number=objects)
+    def end_oldest_unit(self, number: int) -> None:
+        """Complete a transfer that may have been overtaken meanwhile."""
+        model = self.models[number]
+        if model.writers:
+            unit, writer = model.writers.pop(0)
+            newer = any(other == unit for other, _ in model.writers)
+            written = writer._offset - unit.offset  # type: ignore[attr-defined]  # DiskCache's
+            try:
+                writer.write(memoryview(model.content)[unit.offset + written : unit.end])
+                writer.commit()
+            except CacheError:
+                writer.abort()
+                return
+            assert not newer
+            assert unit not in model.stored
+            model.stored.add(unit)
+
+    @rule(number=objects)
+    def abort_oldest_unit(self, number: int) -> None:
+        model = self.models[number]
+        if model.writers:
+            model.writers.pop(0)[1].abort()
+
+    @rule(number=objects, at=st.integers(0, 3), byte=st.integers(1, 255))
+    def write_what_is_wrong(self, number: int, at: int, byte: int) -> None:
+        model, held = self.opened(number)
+        unit = model.units[at % len(model.units)]
+        if unit in model.stored:
+            return
+        wrong = bytearray(model.content)
+        wrong[unit.offset] ^= byte
+        completes = model.stored | {unit} == set(model.units)
+        if len(model.units) > 1 and not completes:
+            wrong = bytearray(model.content[: unit.end - 1])  # nobody could tell otherwise
+        with pytest.raises(IntegrityError):
+            store(held, bytes(wrong), unit)
+        if completes:
+            model.stored.clear()
+
+    @rule(number=objects, offset=st.integers(0, 159), length=st.integers(1, 160))
+    def read(self, number: int, offset: int, length: int) -> None:
+        model, held = self.opened(number)
+        offset %= len(model.content)
+        extent = Extent(offset, min(length, len(model.content) - offset))
+        if not held.missing(extent):
+            wanted = model.content[extent.offset : extent.end]
+            assert held.read(extent) == wanted
+            assert held.read_nowait(extent) in (None, wanted)
+
+    @rule(number=objects)
+    def discard(self, number: int) -> None:
+        model, held = self.opened(number)
+        held.discard()
+        model.stored.clear()
+
+    @rule(number=objects)
+    def close(self, number: int) -> None:
+        model, held = self.opened(number)
+        held.close()
+        self._let_go(model)
+
+    @rule(orderly=st.booleans())
+    def reopen_cache(self, orderly: bool) -> None:
+        former, self.cache = self.cache, DiskCache(self.root)
+        if orderly:
+            former.close()
+        for model in self.models:
+            self._let_go(model)
+
+    @precondition(lambda self: any(model.is_whole for model in self.models))
+    @rule(number=objects)
+    def cut_short(self, number: int) -> None:
+        model = self.models[number]
+        if model.is_whole:
+            if model.held is not None:
+                model.held.close()
+            path = path_of(self.root, model.ref)
+            path.write_bytes(path.read_bytes()[:-1])
+            model.stored.clear()
+            self._let_go(model)
+
+    def _let_go(self, model: Model) -> None:
+        model.writers.clear()
+        if not model.is_whole:
+            model.stored.clear()
+        model.held = None
+
+    @invariant()
+    def holds_what_the_model_holds(self) -> None:
+        for model in self.models:
+            if model.held is not None:
+                missing = model.held.missing(model.ref.whole)
+                assert missing == [unit for unit in model.units if unit not in model.stored]
+            if model.is_whole:
+                assert path_of(self.root, model.ref).read_bytes() == model.content
+            elif model.held is None:
+                assert self.cache.open(model.ref).missing(model.ref.whole) == model.units
+
+    @invariant()
+    def keeps_no_more_unfinished_files_than_it_must(self) -> None:
+        open_objects = sum(model.held is not None for model in self.models)
+        mine = [path for path in unfinished(self.root) if path.parent == self.cache._scratch.path]
+        assert len(mine) <= open_objects
+
+    def teardown(self) -> None:
+        self.cache.close()
+        shutil.rmtree(self.root)
+
+
+SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.usefixtures("small_units")
+def test_any_sequence_of_steps() -> None:
+    assert units.UNIT_BYTES == UNIT
+    run_state_machine_as_test(CacheMachine, settings=SETTINGS)

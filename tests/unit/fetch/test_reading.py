@@ -1,0 +1,541 @@
+"""Reading objects: once from the store, then from the cache, and right whatever fails."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from idcfs.cache import DiskCache
+from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
+from idcfs.fetch import Fetcher, fetcher
+from idcfs.model import Extent
+from tests.support.caches import FaultyCache
+from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
+from tests.unit.cache.steps import unfinished
+from tests.unit.fetch.wired import fetching, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.model import Bytes, ObjectRef
+
+SMALL = make_content(90)
+LARGE = make_content(150)
+STEPS = ["open", "writer", "write", "commit", "read"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what a thread will do."""
+    while not condition():  # noqa: ASYNC110  # threads set no trio.Event
+        await trio.sleep(0.001)
+
+
+def go_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no read answered from memory."""
+    monkeypatch.setattr("idcfs.cache.objects.DiskObject.read_nowait", lambda *_: None)
+
+
+@in_trio
+async def test_an_object_is_fetched_once_and_then_read_from_the_cache(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        assert reader.read_nowait(Extent(10, 5)) is None
+        assert await reader.read(Extent(10, 5)) == SMALL[10:15]
+        assert await reader.read(Extent(85, 5)) == SMALL[85:]
+        fetcher.close_reader(reader)
+    async with fetching(MemoryStore(), cache) as fetcher:
+        assert await read(fetcher, ref) == SMALL
+    assert store.gets == [(ref.key, ref.whole)]
+
+
+@in_trio
+async def test_many_readers_share_one_transfer(store: MemoryStore, cache: DiskCache) -> None:
+    ref = store.add_content(SMALL)
+    gate, got = Gate(), list["Bytes"]()
+    store.on_get = lambda key, extent: gate.hold()
+    async with fetching(store, cache) as fetcher:
+
+        async def read_some(offset: int) -> None:
+            got.append(await read(fetcher, ref, Extent(offset, 10)))
+
+        async with trio.open_nursery() as reading:
+            for offset in range(0, 80, 4):
+                reading.start_soon(read_some, offset)
+            await gate.arrived()
+            await wait_all_tasks_blocked()
+            gate.open()
+    assert sorted(got) == sorted(SMALL[offset : offset + 10] for offset in range(0, 80, 4))
+    assert len(store.gets) == 1
+
+
+@in_trio
+async def test_two_readers_of_many_units_fetch_each_once(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    """The second has seen unit 2 missing before the first brought it in."""
+    ref = store.add_content(LARGE)
+    gates = {Extent(0, 40): Gate(), Extent(40, 40): Gate()}
+
+    def hold(key: str, extent: Extent) -> None:
+        if extent in gates:
+            gates[extent].hold()
+
+    store.on_get = hold
+    async with fetching(store, cache) as fetcher:
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read, fetcher, ref, Extent(0, 80))
+            await gates[Extent(0, 40)].arrived()
+            async with trio.open_nursery() as quicker:
+                quicker.start_soon(read, fetcher, ref, Extent(40, 20))
+                await gates[Extent(40, 40)].arrived()
+                gates[Extent(40, 40)].open()
+            gates[Extent(0, 40)].open()
+        assert await read(fetcher, ref) == LARGE
+    assert sorted(extent.offset for _, extent in store.gets) == [0, 40, 80, 120]
+
+
+@in_trio
+async def test_one_cancelled_reader_leaves_the_transfer_to_the_others(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    gate, got = Gate(), list["Bytes"]()
+    store.on_get = lambda key, extent: gate.hold()
+    async with fetching(store, cache) as fetcher:
+
+        async def read_all() -> None:
+            got.append(await read(fetcher, ref))
+
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read_all)
+            await gate.arrived()
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as impatient:
+                    impatient.start_soon(read_all)
+                    await wait_all_tasks_blocked()
+                    scope.cancel()
+            gate.open()
+    assert got == [SMALL]
+    assert store.ended == [""]
+
+
+@in_trio
+async def test_the_last_cancelled_reader_ends_the_transfer(
+    store: MemoryStore, cache: DiskCache, root: Path
+) -> None:
+    ref = store.add_content(SMALL)
+    gate = Gate()
+    store.between_chunks = gate.hold
+    async with fetching(store, cache) as fetcher:
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read, fetcher, ref)
+            reading.start_soon(read, fetcher, ref)
+            await gate.arrived()
+            reading.cancel_scope.cancel()
+        gate.open()
+        await until(lambda: len(store.ended) == 1)
+        store.between_chunks = lambda: None
+        assert await read(fetcher, ref) == SMALL
+    assert store.ended == ["Cancelled", ""]
+
+
+@in_trio
+async def test_a_transfer_given_up_spoils_nothing_when_the_next_is_quicker(
+    store: MemoryStore, cache: DiskCache, root: Path
+) -> None:
+    """Its thread is between being told to go on and writing, while the next one ends."""
+    ref = store.add_content(SMALL)
+    gate = Gate()
+    check = trio.from_thread.check_cancelled
+    slow: list[int] = []
+
+    def slow_check() -> None:
+        check()
+        if not slow:
+            slow.append(threading.get_ident())
+            gate.hold()
+
+    store.alter = lambda body: body if slow else bytes(len(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trio.from_thread, "check_cancelled", slow_check)
+        async with fetching(store, cache) as fetcher:
+            async with trio.open_nursery() as reading:
+                reading.start_soon(read, fetcher, ref)
+                await gate.arrived()
+                reading.cancel_scope.cancel()
+            assert await read(fetcher, ref) == SMALL
+            gate.open()
+            await until(lambda: len(store.ended) == 2)
+            assert await read(fetcher, ref) == SMALL
+    path = root / "objects" / ref.series[:2] / ref.series / "a.dcm"
+    assert path.read_bytes() == SMALL
+    assert "Cancelled" in store.ended or "CacheError" in store.ended
+
+
+@in_trio
+async def test_an_error_reaches_all_readers_and_the_next_try_starts_anew(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    gate, failed = Gate(), list[Exception]()
+
+    def refuse(key: str, extent: Extent) -> None:
+        gate.hold()
+        raise StoreUnavailableError("refused")
+
+    store.on_get = refuse
+    async with fetching(store, cache) as fetcher:
+
+        async def read_all() -> None:
+            try:
+                await read(fetcher, ref)
+            except StoreUnavailableError as exc:
+                failed.append(exc)
+
+        async with trio.open_nursery() as reading:
+            for _ in range(5):
+                reading.start_soon(read_all)
+            await gate.arrived()
+            await wait_all_tasks_blocked()
+            gate.open()
+        assert len(failed) == 5
+        assert len(store.gets) == 1
+        store.on_get = lambda key, extent: None
+        assert await read(fetcher, ref) == SMALL
+
+
+@in_trio
+async def test_a_bug_in_the_store_does_not_end_the_services(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+
+    def broken(key: str, extent: Extent) -> None:
+        raise ZeroDivisionError
+
+    store.on_get = broken
+    async with fetching(store, cache) as fetcher:
+        with pytest.raises(ZeroDivisionError):
+            await read(fetcher, ref)
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_what_was_not_promised_is_asked_for_again(
+    store: MemoryStore, cache: DiskCache, wrong: int, root: Path
+) -> None:
+    ref = store.add_content(SMALL)
+    store.alter = lambda body: body[:-1] + b"x" if len(store.gets) <= wrong else body
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            if wrong < 3:
+                assert await read(fetcher, ref) == SMALL
+            else:
+                with pytest.raises(IntegrityError, match="MD5"):
+                    await read(fetcher, ref)
+                assert list((root / "objects").rglob("*.dcm")) == []
+                assert await read(fetcher, ref) == SMALL
+
+    run()
+    assert len(store.gets) == wrong + 1
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("step", [*STEPS, "read_nowait"])
+@pytest.mark.parametrize("times", [1, 2, 1000])
+def test_a_failing_cache_costs_requests_and_never_bytes(
+    store: MemoryStore, cache: DiskCache, step: str, times: int, content: bytes
+) -> None:
+    ref = store.add_content(content)
+    failures = iter(range(times))
+    faulty = FaultyCache(cache, lambda at: at == step and next(failures, None) is not None)
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, faulty) as fetcher:
+            reader = fetcher.open(ref)
+            for extent in (ref.whole, Extent(5, 50), Extent(80, 3), ref.whole):
+                wanted = content[extent.offset : extent.end]
+                got = reader.read_nowait(extent)
+                assert (await reader.read(extent) if got is None else got) == wanted
+            fetcher.close_reader(reader)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if step == "read":
+            go_to_disk(patch)
+        run()
+    assert len(store.gets) <= 3 * (4 if content is LARGE else 1) + min(times, 4)
+
+
+@in_trio
+async def test_a_cached_file_that_proves_unreadable_is_fetched_again(
+    store: MemoryStore, cache: DiskCache, root: Path
+) -> None:
+    ref = store.add_content(SMALL)
+    path = root / "objects" / ref.series[:2] / ref.series / "a.dcm"
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        await reader.read(ref.whole)
+        os.truncate(path, 10)
+        got = []
+
+        async def read_all() -> None:
+            got.append(await reader.read(ref.whole))
+
+        async with trio.open_nursery() as reading:
+            for _ in range(8):
+                reading.start_soon(read_all)
+        fetcher.close_reader(reader)
+    assert got == [SMALL] * 8
+    assert path.read_bytes() == SMALL
+    assert len(store.gets) == 2
+
+
+def test_units_in_memory_are_used_again_and_then_the_cache_is_tried_anew(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    failing = True
+    faulty = FaultyCache(cache, lambda step: failing and step == "write")
+
+    async def run() -> None:
+        nonlocal failing
+        async with fetching(store, faulty) as fetching_:
+            for _ in range(5):
+                assert await read(fetching_, ref) == SMALL
+            assert len(store.gets) == 2  # one that the cache refused, and one
+            failing = False
+            clock.jump(fetcher._MEMORY_TTL_S + 1)
+            for _ in range(5):
+                assert await read(fetching_, ref) == SMALL
+            assert len(store.gets) == 3
+            assert cache.open(ref).missing(ref.whole) == []
+
+    clock = MockClock(rate=1.0)
+    trio.run(run, clock=clock)
+
+
+@pytest.mark.parametrize("length", [0, 90, 100, 101, 150])
+def test_no_bytes_are_there_without_asking_anybody(
+    store: MemoryStore, cache: DiskCache, length: int
+) -> None:
+    ref = store.add_content(make_content(length))
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, FaultyCache(cache, lambda step: True)) as fetcher:
+            reader = fetcher.open(ref)
+            for offset in (0, length):
+                assert reader.read_nowait(Extent(offset, 0)) == b""
+                assert await reader.read(Extent(offset, 0)) == b""
+            fetcher.close_reader(reader)
+
+    run()
+    assert store.gets == []
+
+
+@in_trio
+async def test_random_reads_of_a_large_object_fetch_the_units_they_touch(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(LARGE)
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        assert await reader.read(Extent(85, 10)) == LARGE[85:95]
+        assert [extent for _, extent in store.gets] == [Extent(80, 40)]
+        assert await reader.read(Extent(119, 2)) == LARGE[119:121]
+        assert await reader.read(Extent(149, 1)) == LARGE[149:]
+        assert [extent for _, extent in store.gets][1:] == [Extent(120, 30)]
+        fetcher.close_reader(reader)
+        # Closed for a moment: the pieces are still there.
+        assert await read(fetcher, ref, Extent(80, 70)) == LARGE[80:]
+        assert len(store.gets) == 2
+
+
+@in_trio
+async def test_ensure_brings_in_what_is_missing_and_tells(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    refs = [store.add_content(content, f"{len(content)}.dcm") for content in (SMALL, LARGE, b"")]
+    async with fetching(store, cache) as fetcher:
+        assert [await fetcher.ensure(ref) for ref in refs] == [True, True, False]
+        assert [await fetcher.ensure(ref) for ref in refs] == [False, False, False]
+        for ref in refs:
+            assert cache.open(ref).missing(ref.whole) == []
+    assert len(store.gets) == 5
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("step", ["open", "writer", "write", "commit"])
+def test_ensure_tells_that_it_could_not_keep(
+    store: MemoryStore, cache: DiskCache, step: str, content: bytes
+) -> None:
+    ref = store.add_content(content)
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, FaultyCache(cache, step.__eq__)) as fetcher:
+            with pytest.raises(CacheError, match=f"{step} fails"):
+                await fetcher.ensure(ref)
+
+    run()
+
+
+@in_trio
+async def test_ensure_tells_that_the_pieces_make_no_whole(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = make_ref(LARGE)
+    store.add(ref, LARGE[:-1] + b"x")
+    async with fetching(store, cache) as fetcher:
+        with pytest.raises(IntegrityError, match=r"a\.dcm"):
+            await fetcher.ensure(ref)
+        assert cache.open(ref).missing(ref.whole) != []
+
+
+@in_trio
+async def test_ensure_gets_over_a_piece_that_was_wrong_once(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(LARGE)
+    store.alter = lambda body: bytes(len(body)) if len(store.gets) == 2 else body
+    async with fetching(store, cache) as fetcher:
+        assert await fetcher.ensure(ref)
+        assert cache.open(ref).read(ref.whole) == LARGE
+
+
+@in_trio
+async def test_readers_are_shared_and_a_while_later_closed(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    many = fetcher._IDLE_READERS + 40
+    refs = [store.add_content(SMALL, f"{number}.dcm") for number in range(many)]
+    async with fetching(store, cache) as fetching_:
+        first, second = fetching_.open(refs[0]), fetching_.open(refs[0])
+        assert first is second
+        fetching_.close_reader(first)
+        assert fetching_.open(refs[0]) is first
+        for _ in range(2):
+            fetching_.close_reader(first)
+        assert fetching_.open(refs[0]) is first
+        fetching_.close_reader(first)
+        before = open_files(cache)
+        for ref in refs:
+            assert await read(fetching_, ref) == SMALL
+        assert open_files(cache) - before == fetcher._IDLE_READERS
+        # The first has been idle for longest; it was closed and starts afresh.
+        assert fetching_.open(refs[0]) is not first
+    assert open_files(cache) == before
+
+
+@in_trio
+async def test_idle_readers_of_pieces_are_closed_too(
+    store: MemoryStore, cache: DiskCache, root: Path
+) -> None:
+    many = fetcher._IDLE_READERS + 10
+    async with fetching(store, cache) as fetching_:
+        for number in range(many):
+            ref = store.add_content(LARGE, f"{number}.dcm")
+            await read(fetching_, ref, Extent(0, 10))
+        await until(lambda: open_files(cache) == fetcher._IDLE_READERS)
+        assert len(unfinished(root)) == fetcher._IDLE_READERS
+    assert unfinished(root) == []
+
+
+@in_trio
+async def test_a_changed_object_of_the_same_key_has_a_reader_of_its_own(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    former = store.add_content(SMALL)
+    async with fetching(store, cache) as fetching_:
+        await read(fetching_, former)
+        changed = store.add_content(make_content(70, seed=1))
+        assert await read(fetching_, changed) == make_content(70, seed=1)
+
+
+def open_files(cache: DiskCache) -> int:
+    """Count the open files of the cache, its lock apart."""
+    root = str(cache._objects.parent)
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(str(Path(f"/proc/self/fd/{name}").readlink()))
+        except FileNotFoundError:
+            continue
+    return sum(link.startswith(root) and not link.endswith("/lock") for link in links)
+
+
+@in_trio
+async def test_the_end_of_the_services_ends_transfers_and_errors_their_readers(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    gate, failed = Gate(), list[Exception]()
+    store.between_chunks = gate.hold
+
+    async def read_all(fetcher: Fetcher, ref: ObjectRef) -> None:
+        try:
+            await read(fetcher, ref)
+        except StoreUnavailableError as exc:
+            failed.append(exc)
+
+    async with trio.open_nursery() as readers, trio.open_nursery() as services:
+        fetcher = Fetcher(store=store, cache=cache, nursery=services)
+        readers.start_soon(read_all, fetcher, ref)
+        await gate.arrived()
+        services.cancel_scope.cancel()
+        fetcher.close()
+        gate.open()
+    assert len(failed) == 1
+    assert store.ended == ["Cancelled"]
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), length=st.integers(0, 200), seed=st.integers(0, 9))
+def test_any_reads_are_right_whatever_the_cache_does(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, length: int, seed: int
+) -> None:
+    content = make_content(length, seed)
+    store = MemoryStore(chunk_bytes=16)
+    ref = store.add_content(content)
+    random = Random(data.draw(st.integers(0, 1000)))
+    chance = data.draw(st.sampled_from([0.0, 0.1, 0.5, 0.9]))
+    extents = data.draw(st.lists(st.tuples(st.integers(0, length), st.integers(0, length))))
+    disk = DiskCache(tmp_path_factory.mktemp("cache"))
+    cache = FaultyCache(disk, lambda step: random.random() < chance)
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            reader = fetcher.open(ref)
+
+            async def read_one(extent: Extent) -> None:
+                got = reader.read_nowait(extent)
+                if got is None:
+                    got = await reader.read(extent)
+                assert got == content[extent.offset : extent.end]
+
+            for start, end in extents:
+                await read_one(Extent(min(start, end), abs(end - start)))
+            async with trio.open_nursery() as reading:
+                for start, end in extents:
+                    reading.start_soon(read_one, Extent(min(start, end), abs(end - start)))
+            fetcher.close_reader(reader)
+
+    run()
+    disk.close()
