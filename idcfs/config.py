@@ -71,23 +71,24 @@ class Config:
     def check(self, known: Mapping[str, Collection[str]]) -> None:
         """Refuse what would have no effect; `known` has the option names of each command.
 
+        Commands are only asked for as far as need be, so `known` may look them up late.
         Raises UsageError naming the nearest table or key that exists.
         """
-        every_key = {key for keys in known.values() for key in keys}
         for key in self.general:
-            self._check_name(key, every_key, "option")
+            if not any(key in known[command] for command in known):
+                every_key = {name for command in known for name in known[command]}
+                raise self._unknown(key, every_key, "option")
         for command, options in self.commands.items():
-            self._check_name(command, known, "command")
+            if command not in known:
+                raise self._unknown(command, known, "command")
             for key in options:
-                self._check_name(key, known[command], f"option of {command}")
+                if key not in known[command]:
+                    raise self._unknown(key, known[command], f"option of {command}")
 
-    def _check_name(self, name: str, known: Iterable[str], kind: str) -> None:
-        names = sorted(known)
-        if name in names:
-            return
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)
+    def _unknown(self, name: str, known: Iterable[str], kind: str) -> UsageError:
+        nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
         advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise UsageError(f"{self.path}: no {kind} is called {name!r}{advice}")
+        return UsageError(f"{self.path}: no {kind} is called {name!r}{advice}")
 
 
 def read_config(path: Path | None = None) -> Config:

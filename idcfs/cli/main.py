@@ -12,7 +12,7 @@ import click
 import idcfs
 from idcfs.cli.console import complain
 from idcfs.cli.options import log_option
-from idcfs.cli.settings import default_map, take_variables
+from idcfs.cli.settings import OptionNames, default_map, take_variables
 from idcfs.config import read_config
 from idcfs.errors import IdcfsError
 
@@ -66,11 +66,12 @@ def _load(name: str) -> click.Command:
 @click.pass_context
 def idcfs_command(ctx: click.Context) -> None:
     """The NCI Imaging Data Commons as an ordinary directory tree."""
-    config = read_config()
-    if ctx.invoked_subcommand is not None and not config.is_empty:
-        commands = {name: _load(name) for name in _COMMANDS}
-        name = ctx.invoked_subcommand
-        ctx.default_map = {name: default_map(config, name, commands)}
+    if (name := ctx.invoked_subcommand) is not None:
+        # The command itself comes first: with luck it knows all the keys, and no other
+        # has to be loaded to see whether they are anyone's.
+        others = (other for other in _COMMANDS if other != name)
+        known = OptionNames([name, *others], _load)
+        ctx.default_map = {name: default_map(read_config(), name, known)}
 
 
 def main() -> None:

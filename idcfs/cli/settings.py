@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from idcfs.config import Config, Value
 
@@ -34,19 +35,40 @@ def take_variables(command_name: str, command: click.Command) -> None:
         ]
 
 
-def default_map(
-    config: Config, command_name: str, commands: Mapping[str, click.Command]
-) -> dict[str, object]:
+class OptionNames(Mapping[str, "dict[str, click.Option]"]):
+    """The options of each command by name; a command is loaded when it is asked for."""
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], click.Command]) -> None:
+        self._names = list(names)
+        self._load = load
+
+    def __getitem__(self, command: str) -> dict[str, click.Option]:
+        if command not in self._names:
+            raise KeyError(command)
+        return option_names(self._load(command))
+
+    def __contains__(self, command: object) -> bool:
+        return command in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def default_map(config: Config, command: str, known: OptionNames) -> dict[str, object]:
     """Return what the file says for one command, as click's `default_map`.
 
     Raises UsageError for a table or key that none of the commands knows.
     """
-    known = {name: option_names(command) for name, command in commands.items()}
+    if config.is_empty:
+        return {}
     config.check(known)
-    options = known[command_name]
+    options = known[command]
     return {
         str(options[name].name): _for_click(options[name], value)
-        for name, value in config.options_of(command_name).items()
+        for name, value in config.options_of(command).items()
         if name in options
     }
 

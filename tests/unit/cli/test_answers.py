@@ -1,0 +1,167 @@
+"""size, manifest and query on the real index."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Idcfs = Callable[..., subprocess.CompletedProcess[str]]
+
+WHOLE = {"series": 1_044_191, "instances": 58_784_975}
+RIDER = "rider_pilot"
+
+
+def test_size_of_everything(idcfs: Idcfs) -> None:
+    figures = json.loads(idcfs("size", "--json").stdout)
+    assert figures["series"] == WHOLE["series"]
+    assert figures["instances"] == WHOLE["instances"]
+    assert round(figures["bytes"] / 1e12, 2) == 99.94
+
+
+def test_size_is_readable_without_json(idcfs: Idcfs) -> None:
+    assert "series  1,044,191\nfiles   58,784,975\nsize    99.94" in idcfs("size").stdout
+
+
+def test_identifiers_add_up_and_options_narrow(idcfs: Idcfs) -> None:
+    def series(*arguments: str) -> int:
+        done = idcfs("size", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return int(json.loads(done.stdout)["series"])
+
+    both = series("rider_pilot", "lctsc")
+    assert both == series("rider_pilot,lctsc") == series("rider_pilot") + series("lctsc")
+    assert series("rider_pilot,lctsc", "--collection-id", "lctsc") == series("lctsc")
+    assert series("lctsc") == series("lctsc", "--modality", "CT") + series(
+        "lctsc", "--where", "Modality <> 'CT'"
+    )
+
+
+def test_what_is_unknown_is_told_and_the_rest_goes_on(idcfs: Idcfs) -> None:
+    done = idcfs("size", "--json", "rider_pilot,nlts")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["series"] > 0
+    assert done.stderr.startswith("idcfs: no identifier 'nlts' in IDC v25; nearest: nlst")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--collection-id", "nlts"], "no collection 'nlts' in IDC v25; nearest: nlst"),
+        (["nlts"], "no identifier 'nlts' in IDC v25; nearest: nlst"),
+        (["./no-such-manifest.txt"], "nor such a file"),
+        (["rider_pilot", "--modality", "SM"], "the selection picks no series of IDC v25"),
+        (["--where", "nonsense = 1"], "--where 'nonsense = 1'"),
+    ],
+)
+def test_what_picks_nothing_is_a_usage_error(
+    idcfs: Idcfs, arguments: list[str], message: str
+) -> None:
+    done = idcfs("size", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("idcfs: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_manifest_comes_back_as_what_it_was_made_of(idcfs: Idcfs, tmp_path: Path) -> None:
+    path = tmp_path / "rider.txt"
+    assert idcfs("manifest", RIDER, "--output", str(path)).returncode == 0
+    lines = path.read_text().splitlines()
+    assert all(line.startswith("s3://idc-open-data") and line.endswith("/*") for line in lines)
+    assert len(set(lines)) == len(lines)
+    assert idcfs("manifest", RIDER).stdout.splitlines() == lines
+    expected = idcfs("size", "--json", RIDER).stdout
+    assert idcfs("size", "--json", str(path)).stdout == expected
+    assert idcfs("size", "--json", "--manifest", str(path)).stdout == expected
+
+
+def test_broken_manifest_lines_are_told_one_by_one(idcfs: Idcfs, tmp_path: Path) -> None:
+    path = tmp_path / "m.txt"
+    idcfs("manifest", RIDER, "--output", str(path))
+    path.write_text("garbage\n" + path.read_text() + "s3://elsewhere/x/*\n")
+    done = idcfs("size", str(path))
+    assert done.returncode == 1
+    assert f"idcfs: {path}, line 1: " in done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+def test_a_manifest_replaces_its_file_at_once(idcfs: Idcfs, tmp_path: Path) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text("old")
+    done = idcfs("manifest", "--collection-id", "nlts", "--output", str(path))
+    assert done.returncode == 2
+    assert path.read_text() == "old"
+    assert idcfs("manifest", RIDER, "--output", str(path)).returncode == 0
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert os.listdir(tmp_path).count("m.txt") == 1
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_manifest_that_cannot_be_written_is_reported(idcfs: Idcfs, tmp_path: Path) -> None:
+    done = idcfs("manifest", RIDER, "--output", str(tmp_path / "no" / "m.txt"))
+    assert done.returncode == 2
+    assert "No such file or directory" in done.stderr
+    assert idcfs("manifest", RIDER, "--output", "/dev/full").returncode == 2
+
+
+SQL = (
+    "SELECT 'a' AS text, 1 AS number, NULL AS nothing, DATE '2020-01-02' AS day, "
+    "[1, 2] AS list, 'x,\"y' AS odd, 'nan'::DOUBLE AS nan"
+)
+
+
+def test_query_as_json(idcfs: Idcfs) -> None:
+    assert json.loads(idcfs("query", SQL, "--format", "json").stdout) == [
+        {
+            "text": "a",
+            "number": 1,
+            "nothing": None,
+            "day": "2020-01-02",
+            "list": [1, 2],
+            "odd": 'x,"y',
+            "nan": None,
+        }
+    ]
+    assert json.loads(idcfs("query", "SELECT 1 WHERE false", "--format", "json").stdout) == []
+
+
+def test_query_as_csv(idcfs: Idcfs) -> None:
+    header, row = csv.reader(io.StringIO(idcfs("query", SQL, "--format", "csv").stdout))
+    assert header[:3] == ["text", "number", "nothing"]
+    assert row[:6] == ["a", "1", "", "2020-01-02", "[1, 2]", 'x,"y']
+
+
+def test_query_as_table(idcfs: Idcfs) -> None:
+    sql = "SELECT range AS n, repeat('x', range::INT % 7) AS x FROM range(3000)"
+    lines = idcfs("query", sql).stdout.splitlines()
+    assert lines[:2] == ["  n  x", "---  ------"]
+    assert lines[2:5] == ["  0", "  1  x", "  2  xx"]
+    assert len(lines) == 3002
+
+
+def test_a_table_cannot_write_to_the_terminal(idcfs: Idcfs) -> None:
+    out = idcfs("query", "SELECT chr(27) || '[31m' || chr(10) AS a").stdout
+    assert "\x1b" not in out
+    assert out.count("\n") == 3
+
+
+@pytest.mark.parametrize("sql", ["SELEC 1", "SELECT nothing FROM index", "DROP TABLE index"])
+def test_wrong_sql_is_a_usage_error(idcfs: Idcfs, sql: str) -> None:
+    done = idcfs("query", sql)
+    assert done.returncode == 2
+    assert done.stderr.startswith("idcfs: ")
+    assert done.stderr.count("\n") == 1
