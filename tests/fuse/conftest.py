@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,16 +32,34 @@ def mounted(
 
 
 @pytest.fixture
-def mount_at(tmp_path: Path, replica: ServedReplica, layouts: Path) -> Callable[..., Mount]:
-    """Make mounts of the test's own, on a fresh directory."""
+def mount_at(
+    tmp_path: Path, replica: ServedReplica, layouts: Path
+) -> Iterator[Callable[..., Mount]]:
+    """Make mounts of the test's own, on a fresh directory; none outlives the test."""
+    made = []
 
     def make(*arguments: str, name: str = "mnt", **options: object) -> Mount:
         path = tmp_path / name
         path.mkdir(exist_ok=True)
-        settings = {"endpoint_url": replica.endpoint_url, "cache_dir": layouts, **options}
-        return Mount(path, *arguments, **settings)  # type: ignore[arg-type]  # as given
+        settings: dict[str, Any] = {
+            "endpoint_url": replica.endpoint_url,
+            "cache_dir": layouts,
+            **options,
+        }
+        _share_layouts(settings["cache_dir"], layouts)
+        made.append(Mount(path, *arguments, **settings))
+        return made[-1]
 
-    return make
+    yield make
+    for mount in made:
+        mount.clear_away()
+
+
+def _share_layouts(cache: Path, layouts: Path) -> None:
+    """Let a test's own cache find the compiled layouts: compiling takes seconds."""
+    if not cache.exists():
+        cache.mkdir()
+        (cache / "layouts").symlink_to(layouts / "layouts")
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,16 @@ def mount_type(path: Path) -> str | None:
     return None
 
 
+def _answers(path: Path) -> bool:
+    try:
+        os.statvfs(path)
+    except PermissionError:  # a mount of another user's
+        return True
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def raises_errno(number: int) -> Iterator[None]:
     """Assert that the block raises an OSError with this errno."""
@@ -138,7 +148,8 @@ class Mount:
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, f"the daemon ended early: {self.log}"
-        return mount_type(self.path) == "fuse.idcfs"
+        # A dead mount, which the daemon is about to clear, is there and cannot be asked.
+        return mount_type(self.path) == "fuse.idcfs" and _answers(self.path)
 
     def stop(self) -> None:
         """Unmount in order and wait for the daemon to end."""
@@ -158,9 +169,15 @@ class Mount:
 
     def kill(self) -> None:
         """End the daemon as a crash would, and clear the dead mount away."""
-        self.process.kill()
-        self.process.wait(DEADLINE_S)
-        subprocess.run(["fusermount3", "-uz", str(self.path)], check=False, capture_output=True)
+        self.clear_away()
+
+    def clear_away(self) -> None:
+        """Leave neither daemon nor mount behind, whatever the test has done."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+        if mount_type(self.path) is not None:
+            subprocess.run(["fusermount3", "-uz", str(self.path)], check=True)
 
     def resident_bytes(self) -> int:
         """Return the memory that the daemon holds now."""
