@@ -422,6 +422,17 @@ def test_what_the_sink_raises_ends_the_transfer_unchanged() -> None:
         assert fetch(store) == CONTENT
 
 
+def test_an_unknown_etag_is_not_asked_for() -> None:
+    received = bytearray()
+    with (
+        ScriptedServer(lambda r, _: r.send_range(CONTENT, etag="any")) as server,
+        closing(quick_store(server.url)) as store,
+    ):
+        store.get_extent("bucket", "s/x.dcm", WHOLE, received.extend, etag="")
+    assert "If-Match" not in server.requests[0].headers
+    assert received == CONTENT
+
+
 def test_an_empty_extent_asks_for_nothing() -> None:
     with ScriptedServer(lambda r, _: r.send(500)) as server, closing(quick_store(server.url)) as s:
         assert fetch(s, Extent(5, 0)) == b""

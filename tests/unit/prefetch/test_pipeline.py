@@ -1,0 +1,386 @@
+"""Prefetch over a store in memory: what it brings, what it leaves, what it says of the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from idcfs.cache import DiskCache
+from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
+from idcfs.model import Extent
+from idcfs.prefetch.job import prefetch
+from idcfs.prefetch.metered import MeteredStore
+from idcfs.prefetch.outcome import Outcome
+from idcfs.prefetch.space import measure
+from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
+from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from idcfs.model import Series
+
+
+@dataclass
+class Bench:
+    """A store, a cache and a download directory, and prefetches between them."""
+
+    base: Path
+    store: MemoryStore = field(default_factory=MemoryStore)
+    verify: Verify = Verify.LENGTH
+    observed: list[tuple[int, int, int]] = field(default_factory=list)
+    outcome: Outcome = field(default_factory=lambda: Outcome(0, 0))
+
+    @property
+    def root(self) -> Path:
+        return self.base / "download"
+
+    async def run(
+        self, placed: list[tuple[Series, str]], *, into_cache: bool = False, jobs: int = 4
+    ) -> Outcome:
+        files = sum(series.instance_count or 0 for series, _ in placed)
+        outcome = Outcome(files, sum(series.size_bytes for series, _ in placed))
+        self.outcome = outcome
+        cache = DiskCache(self.base / "cache")
+        disk = trio.CapacityLimiter(4)
+        target: Target = DirectoryTarget(self.root, verify=self.verify, disk=disk)
+        if into_cache:
+            target = CacheTarget(cache, verify=self.verify, disk=disk)
+        try:
+            await prefetch(
+                iter(placed),
+                store=self.store,
+                cache=cache,
+                target=target,
+                outcome=outcome,
+                observe=lambda o, n: self.observed.append((o.done_files, o.done_bytes, n)),
+                jobs=jobs,
+            )
+        finally:
+            cache.close()
+        return outcome
+
+    def files(self) -> dict[str, bytes]:
+        """Return every file of the download directory, hidden ones too, by path."""
+        return {
+            str(path.relative_to(self.root)): path.read_bytes()
+            for path in self.root.rglob("*")
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def contents(bench: Bench, series: int, count: int = 3, length: int = 1000) -> dict[str, bytes]:
+    """Put a series of `count` files into the store and return them."""
+    made = {f"{n}.dcm": make_content(length + n, seed=series * 100 + n) for n in range(count)}
+    for name, content in made.items():
+        bench.store.add_content(content, name, series=series)
+    return made
+
+
+@in_trio
+async def test_files_go_where_the_template_puts_them(bench: Bench) -> None:
+    first, second = contents(bench, 1), contents(bench, 2, count=2)
+    outcome = await bench.run([(make_series(1, count=3), "a/b"), (make_series(2, count=2), "a/c")])
+    assert outcome.is_complete
+    assert bench.files() == {
+        **{f"a/b/{name}": content for name, content in first.items()},
+        **{f"a/c/{name}": content for name, content in second.items()},
+    }
+    assert (outcome.fetched_files, outcome.present_files) == (5, 0)
+    assert outcome.total_files == 5
+    assert outcome.fetched_bytes == outcome.total_bytes == sum(map(len, bench.files().values()))
+    assert bench.observed[-1] == (5, outcome.total_bytes, 0)
+
+
+@in_trio
+async def test_what_is_there_and_right_is_left_alone(bench: Bench) -> None:
+    made = contents(bench, 1)
+    placed = [(make_series(1, count=3), "d")]
+    await bench.run(placed)
+    (bench.root / "d/0.dcm").write_bytes(b"another length")
+    (bench.root / "d/1.dcm").write_bytes(bytes(len(made["1.dcm"])))
+    bench.store.gets.clear()
+    outcome = await bench.run(placed)
+    assert (outcome.fetched_files, outcome.present_files) == (1, 2)
+    assert bench.files()["d/0.dcm"] == made["0.dcm"]
+    bench.verify = Verify.FULL
+    outcome = await bench.run(placed)
+    assert (outcome.fetched_files, outcome.present_files) == (1, 2)
+    assert bench.files() == {f"d/{name}": content for name, content in made.items()}
+    assert len(bench.store.gets) == 2
+
+
+@in_trio
+async def test_the_cache_is_filled_once_and_mended(bench: Bench) -> None:
+    made = contents(bench, 1)
+    placed = [(make_series(1, count=3), "d")]
+    assert (await bench.run(placed, into_cache=True)).fetched_files == 3
+    assert (await bench.run(placed, into_cache=True)).present_files == 3
+    (damaged,) = (bench.base / "cache/objects").rglob("1.dcm")
+    damaged.write_bytes(bytes(len(made["1.dcm"])))
+    bench.verify = Verify.FULL
+    assert (await bench.run(placed, into_cache=True)).fetched_files == 1
+    assert damaged.read_bytes() == made["1.dcm"]
+    assert len(bench.store.gets) == 4
+    assert len(bench.store.lists) == 1
+    assert not bench.root.exists()
+
+
+@in_trio
+async def test_one_bad_file_or_series_does_not_stop_the_others(
+    bench: Bench,
+) -> None:
+    made = contents(bench, 1)
+
+    def on_get(key: str, extent: Extent) -> None:
+        if key.endswith("1.dcm"):
+            raise ObjectNotFoundError("gone")
+
+    bench.store.on_get = on_get
+    missing = make_series(2, count=4)
+    outcome = await bench.run([(make_series(1, count=3), "d"), (missing, "e")])
+    assert set(bench.files()) == {"d/0.dcm", "d/2.dcm"}
+    assert bench.files()["d/2.dcm"] == made["2.dcm"]
+    subjects = {failure.subject: failure.reason for failure in outcome.failures}
+    assert set(subjects) == {str(bench.root / "d/1.dcm"), f"series {missing.uuid}"}
+    assert "the index expects 4" in subjects[f"series {missing.uuid}"]
+    assert not outcome.is_complete
+    assert outcome.gave_up is None
+
+
+@in_trio
+async def test_a_series_with_too_few_files_is_a_failure(
+    bench: Bench,
+) -> None:
+    contents(bench, 1)
+    outcome = await bench.run([(make_series(1, count=5), "d")])
+    assert len(bench.files()) == 3
+    assert [failure.reason for failure in outcome.failures] == [
+        "the store lists 3 files, the index expects 5"
+    ]
+    assert outcome.total_files == 3
+
+
+@in_trio
+async def test_series_of_one_directory_never_overwrite_each_other(
+    bench: Bench,
+) -> None:
+    bench.store.add_content(b"first", "same.dcm", series=1)
+    bench.store.add_content(b"other", "same.dcm", series=2)
+    bench.store.add_content(b"apart", "same.dcm", series=3)
+    outcome = await bench.run(
+        [(make_series(1), "d"), (make_series(2), "d"), (make_series(3), "e")], jobs=1
+    )
+    assert outcome.done_files == 2
+    assert bench.files()["e/same.dcm"] == b"apart"
+    assert bench.files()["d/same.dcm"] in (b"first", b"other")
+    (failure,) = outcome.failures
+    assert failure.subject == str(bench.root / "d/same.dcm")
+    assert make_series(1).uuid in failure.reason
+    assert make_series(2).uuid in failure.reason
+
+
+@in_trio
+async def test_wrong_bytes_never_appear(bench: Bench) -> None:
+    contents(bench, 1, count=1)
+    bench.store.alter = lambda body: body[:-1] + b"\0"
+    outcome = await bench.run([(make_series(1), "d")])
+    assert bench.files() == {}
+    assert "MD5" in outcome.failures[0].reason
+
+
+@in_trio
+async def test_what_is_in_the_way_is_kept(bench: Bench) -> None:
+    contents(bench, 1, count=2)
+    (bench.root / "d/0.dcm").mkdir(parents=True)
+    (bench.root / "d/0.dcm/mine").write_bytes(b"kept")
+    outcome = await bench.run([(make_series(1, count=2), "d")])
+    assert set(bench.files()) == {"d/0.dcm/mine", "d/1.dcm"}
+    assert outcome.failures[0].reason == "a directory is in the way"
+
+
+@in_trio
+async def test_a_link_is_replaced_and_its_target_kept(bench: Bench) -> None:
+    made = contents(bench, 1, count=1)
+    precious = bench.base / "precious"
+    precious.write_bytes(b"kept")
+    (bench.root / "d").mkdir(parents=True)
+    (bench.root / "d/0.dcm").symlink_to(precious)
+    assert (await bench.run([(make_series(1), "d")])).is_complete
+    assert precious.read_bytes() == b"kept"
+    assert bench.files()["d/0.dcm"] == made["0.dcm"]
+
+
+@in_trio
+async def test_a_store_that_is_gone_ends_the_job_early(
+    bench: Bench,
+) -> None:
+
+    def on_list(prefix: str) -> None:
+        raise StoreUnavailableError("no network")
+
+    bench.store.on_list = on_list
+    outcome = await bench.run([(make_series(n), "d") for n in range(500)])
+    assert outcome.gave_up == "no network"
+    assert len(bench.store.lists) < 100
+
+
+@in_trio
+async def test_some_failures_in_between_do_not_end_the_job(
+    bench: Bench,
+) -> None:
+    for n in range(200):
+        bench.store.add_content(b"x" * n, series=n)
+
+    def on_get(key: str, extent: Extent) -> None:
+        if len(bench.store.gets) % 2:
+            raise StoreUnavailableError("overloaded")
+
+    bench.store.on_get = on_get
+    outcome = await bench.run([(make_series(n), f"d{n}") for n in range(200)], jobs=1)
+    assert outcome.gave_up is None
+    assert outcome.done_files + len(outcome.failures) == 200
+
+
+@in_trio
+async def test_a_full_disk_ends_the_job_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents(bench, 1, count=50)
+
+    def mkstemp(**_: object) -> tuple[int, str]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("idcfs.fetch.download.tempfile.mkstemp", mkstemp)
+    outcome = await bench.run([(make_series(1, count=50), "d")], jobs=1)
+    assert outcome.gave_up == "No space left on device"
+    assert len(outcome.failures) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_in_order(bench: Bench, number: signal.Signals) -> None:
+    @in_trio
+    async def run() -> None:
+        contents(bench, 1, count=10, length=1 << 18)
+        gate = Gate()
+        held: list[None] = []
+
+        def between_chunks() -> None:
+            held.append(None)
+            if len(held) == 3:
+                gate.hold()
+
+        bench.store.between_chunks = between_chunks
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def interrupt() -> None:
+                await gate.arrived()
+                os.kill(os.getpid(), number)
+                while not bench.outcome.interrupted:
+                    await trio.lowlevel.checkpoint()
+                gate.open()
+
+            outcome = await bench.run([(make_series(1, count=10), "d")], jobs=1)
+        assert outcome.interrupted
+        assert outcome.failures == []
+        assert outcome.done_files < 10
+        assert not [name for name in bench.files() if "/." in name]
+
+    run()
+
+
+@in_trio
+async def test_listings_run_ahead_but_not_without_bound(
+    bench: Bench,
+) -> None:
+    for n in range(300):
+        bench.store.add_content(b"x", series=n)
+    gate = Gate()
+    bench.store.on_get = lambda key, extent: gate.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.run, [(make_series(n), f"d{n}") for n in range(300)])
+        for _ in range(4):
+            await gate.arrived()
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        assert 4 < len(bench.store.lists) < 40
+        gate.open()
+    assert len(bench.files()) == 300
+
+
+def test_bytes_under_way_are_counted_once() -> None:
+    store = MemoryStore(chunk_bytes=10)
+    ref = store.add_content(bytes(100))
+    meter = MeteredStore(store)
+    seen: list[int] = []
+    meter.get_extent(
+        ref.bucket,
+        ref.key,
+        Extent(0, 50),
+        lambda _: seen.append(meter.bytes_under_way),
+        etag=ref.instance.etag,
+    )
+    assert seen == [0, 10, 20, 30, 40]
+    assert meter.bytes_under_way == 50
+    for _ in range(2):  # the second piece, and the same again after a failure
+        meter.get_extent(
+            ref.bucket, ref.key, Extent(50, 50), lambda _: None, etag=ref.instance.etag
+        )
+        assert meter.bytes_under_way == 100
+    meter.settle(ref.key)
+    assert meter.bytes_under_way == 0
+
+
+def test_space_only_looks_for_what_is_there_if_that_decides(tmp_path: Path) -> None:
+    def never() -> Iterator[int]:
+        raise AssertionError("asked in vain")
+
+    place = tmp_path / "not" / "there" / "yet"
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    assert measure(place, size_bytes=1, file_count=1, present=never).suffices
+
+    def ask(*present: int) -> bool:
+        space = measure(
+            place, size_bytes=free + 10**12, file_count=0, present=lambda: iter(present)
+        )
+        assert space.free_bytes == pytest.approx(free, abs=10**9)
+        return space.suffices
+
+    assert not ask()
+    assert not ask(10**11)
+    assert ask(10**12, 10**9)
+
+
+def test_what_is_there_is_found_in_directories_and_in_the_cache(bench: Bench) -> None:
+    series = make_series(1, count=3)
+    size = sum(map(len, contents(bench, 1).values()))
+
+    @in_trio
+    async def run() -> None:
+        disk = trio.CapacityLimiter(1)
+        cache = DiskCache(bench.base / "cache")
+        targets: list[Target] = [
+            DirectoryTarget(bench.root, verify=Verify.LENGTH, disk=disk),
+            CacheTarget(cache, verify=Verify.LENGTH, disk=disk),
+        ]
+        whole = type(series)(series.uuid, series.bucket, 1, 3, size)
+        for target, into_cache in zip(targets, [False, True], strict=True):
+            assert target.present_bytes(whole, "d") == 0
+            await bench.run([(whole, "d")], into_cache=into_cache)
+            assert target.present_bytes(whole, "d") == size
+        cache.close()
+
+    run()
