@@ -328,6 +328,20 @@ def test_units_in_memory_are_used_again_and_then_the_cache_is_tried_anew(
     trio.run(run, clock=clock)
 
 
+@in_trio
+async def test_the_next_who_opens_an_object_tries_the_cache_anew(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    failures = iter(["open"])
+    faulty = FaultyCache(cache, lambda step: step == next(failures, None))
+    async with fetching(store, faulty) as fetcher:
+        assert await read(fetcher, ref) == SMALL
+        assert cache.open(ref).missing(ref.whole) != []
+        assert await read(fetcher, ref) == SMALL
+        assert cache.open(ref).missing(ref.whole) == []
+
+
 @pytest.mark.parametrize("length", [0, 90, 100, 101, 150])
 def test_no_bytes_are_there_without_asking_anybody(
     store: MemoryStore, cache: DiskCache, length: int
