@@ -124,6 +124,7 @@ class Fetcher:
                 series.bucket,
                 series.prefix,
                 limiter=self._limiters.listings,
+                abandon_on_cancel=True,
             )
             listing = make_listing(series, objects)
             if not is_complete(series, listing):
@@ -213,7 +214,8 @@ class Fetcher:
         Raises StoreError if it cannot be had, OSError if it cannot be written; then
         nothing is left beside `destination`.
         """
-        await self._insist(download_object, self._store, ref, destination)
+        # Never abandoned: the thread must have removed its temporary file when this ends.
+        await self._insist(download_object, self._store, ref, destination, abandon=False)
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""
@@ -232,19 +234,26 @@ class Fetcher:
         if (kept := self._memory.get(key)) is not None:
             return kept
         filled = await self._unit_flights.run(
-            key, lambda: self._insist(fill_unit, self._store, ref, cached, extent)
+            key, lambda: self._insist(fill_unit, self._store, ref, cached, extent, abandon=True)
         )
         if filled.content is not None:
             self._memory[key] = filled
         return filled
 
-    async def _insist(self, transfer: Callable[[*Ts], T], *args: *Ts) -> T:
-        """Run a transfer in a thread, again if what came is not what was promised."""
-        for _ in range(_INTEGRITY_TRIES - 1):
+    async def _insist(self, transfer: Callable[[*Ts], T], *args: *Ts, abandon: bool) -> T:
+        """Run a transfer in a thread, again if what came is not what was promised.
+
+        With `abandon`, cancelling does not wait for the thread, which may be stuck in a
+        read until that times out: a unit's writer is fenced off by then.
+        """
+        tries_left = _INTEGRITY_TRIES
+        while True:
+            tries_left -= 1
             try:
                 return await trio.to_thread.run_sync(
-                    transfer, *args, limiter=self._limiters.objects
+                    transfer, *args, limiter=self._limiters.objects, abandon_on_cancel=abandon
                 )
             except IntegrityError as exc:
+                if not tries_left:
+                    raise
                 logger.warning("%s; fetching it again", exc)
-        return await trio.to_thread.run_sync(transfer, *args, limiter=self._limiters.objects)
