@@ -7,7 +7,7 @@ the store and the cache go to worker threads, each under the limiter of its
 kind.
 """
 
-from idcfs.fetch.fetcher import Fetcher, Limiters
+from idcfs.fetch.fetcher import MAX_TRANSFERS, Fetcher, Limiters
 from idcfs.fetch.reader import ObjectReader
 
-__all__ = ["Fetcher", "Limiters", "ObjectReader"]
+__all__ = ["MAX_TRANSFERS", "Fetcher", "Limiters", "ObjectReader"]

@@ -55,6 +55,14 @@ _INTEGRITY_TRIES = 3
 times is wrong."""
 
 
+_OBJECT_THREADS = 32
+_LISTING_THREADS = 16
+
+MAX_TRANSFERS = _OBJECT_THREADS + _LISTING_THREADS
+"""Requests that a Fetcher has under way at most. A store with fewer connections would let
+a flood of reads hold up every listing."""
+
+
 def _limiter(tokens: int) -> trio.CapacityLimiter:
     return trio.CapacityLimiter(tokens)
 
@@ -63,8 +71,8 @@ def _limiter(tokens: int) -> trio.CapacityLimiter:
 class Limiters:
     """Threads for each kind of blocking call, apart, so that no flood of one starves another."""
 
-    objects: trio.CapacityLimiter = field(default_factory=lambda: _limiter(32))
-    listings: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
+    objects: trio.CapacityLimiter = field(default_factory=lambda: _limiter(_OBJECT_THREADS))
+    listings: trio.CapacityLimiter = field(default_factory=lambda: _limiter(_LISTING_THREADS))
     disk: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
 
 

@@ -12,6 +12,7 @@ import trio
 from idcfs.cache import DiskCache
 from idcfs.catalog.catalog import Catalog
 from idcfs.errors import MountError
+from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.serve import check_width, serve
@@ -64,7 +65,11 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
     catalog = Catalog.open(request.index_path)
     layout = _open_tree(catalog, request)
     check_width(layout)
-    store = S3Store(endpoint_url=request.endpoint_url, source=request.source)
+    store = S3Store(
+        endpoint_url=request.endpoint_url,
+        source=request.source,
+        max_connections=MAX_TRANSFERS,
+    )
     cache = DiskCache(request.cache_dir)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     totals = layout.totals

@@ -85,6 +85,7 @@ async def _serve(
                 watching.cancel_scope.cancel()
         finally:
             services.cancel_scope.cancel()
+            store.close()  # ends the pauses between attempts
             session.close()
             fetcher.close()
             logger.info("unmounted %s", mountpoint)
