@@ -33,8 +33,8 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     whole index. Raises UsageError if nothing is found, or for a `--where` that is no condition.
     """
     selection, problems = selected.selection, list[str]()
-    manifests = [Path(word) for word in identifiers if Path(word).is_file()]
-    words = [word for word in identifiers if not Path(word).is_file()]
+    manifests = [Path(word) for word in identifiers if _is_file(word)]
+    words = [word for word in identifiers if not _is_file(word)]
     if identifiers or selected.manifest:
         rows = _identified(catalog, words, problems)
         for path in (*manifests, *([selected.manifest] if selected.manifest else [])):
@@ -46,6 +46,13 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     if not found:
         raise UsageError("; ".join(problems[:5]) or f"the selection picks no series of {release}")
     return Chosen(found, problems)
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):
+        return False  # a list of UIDs is soon longer than a name may be
 
 
 def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[int]:

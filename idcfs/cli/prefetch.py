@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from idcfs.prefetch.space import Space
 
 _INTERRUPTED = 130
+_COLUMNS, _ROWS = 80, 24
 
 
 @click.command()
@@ -202,9 +204,18 @@ def _progress() -> Iterator[Observer]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    # A terminal may say that it is 0 by 0, in containers for one: tqdm would draw nothing.
+    sized = all(os.get_terminal_size(sys.stderr.fileno()))
     with (
         logging_redirect_tqdm(),
-        tqdm(unit="B", unit_scale=True, dynamic_ncols=True, leave=False) as bar,
+        tqdm(
+            unit="B",
+            unit_scale=True,
+            dynamic_ncols=sized,
+            ncols=None if sized else _COLUMNS,
+            nrows=None if sized else _ROWS,
+            leave=False,
+        ) as bar,
     ):
 
         def draw(outcome: Outcome, bytes_under_way: int) -> None:

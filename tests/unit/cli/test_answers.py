@@ -75,6 +75,14 @@ def test_what_picks_nothing_is_a_usage_error(
     assert done.stderr.count("\n") == 1
 
 
+def test_many_identifiers_are_not_taken_for_a_name(idcfs: Idcfs) -> None:
+    many = ",".join(["rider_pilot", *(f"1.2.3.{n}" for n in range(40))])
+    done = idcfs("size", "--json", many)
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == json.loads(idcfs("size", "--json", RIDER).stdout)
+    assert done.stderr.endswith("idcfs: and 20 more like these\n")
+
+
 def test_a_manifest_comes_back_as_what_it_was_made_of(idcfs: Idcfs, tmp_path: Path) -> None:
     path = tmp_path / "rider.txt"
     assert idcfs("manifest", RIDER, "--output", str(path)).returncode == 0

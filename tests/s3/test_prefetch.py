@@ -1,0 +1,305 @@
+"""`idcfs prefetch` as a user runs it, against the replica, well served and badly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pty
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from idcfs.config import PATH_VARIABLE
+from tests.support.faults import NOT_FOUND, Answer, Corrupt, Request, Reset, Stall
+from tests.support.mounting import Launcher, wait_until
+from tests.support.proxy import FaultProxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.replica import ServedReplica
+
+COLLECTION = "eay131"
+"""Small series of two patients in the replica."""
+
+
+class Prefetch:
+    """The command with what all tests give it."""
+
+    def __init__(self, endpoint_url: str, base: Path) -> None:
+        self.launcher = Launcher(environment={PATH_VARIABLE: os.devnull})
+        self.root = base / "download"
+        self.cache = base / "cache"
+        self.options = [f"--endpoint-url={endpoint_url}", f"--cache-dir={self.cache}"]
+
+    def command(self, *arguments: str) -> list[str]:
+        return self.launcher.command("prefetch", *self.options, *arguments)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.launcher.run("prefetch", *self.options, *arguments)
+
+    def files(self) -> dict[str, str]:
+        """Return the MD5 of every file in the download directory, hidden ones too."""
+        return {
+            str(path.relative_to(self.root)): hashlib.md5(path.read_bytes()).hexdigest()
+            for path in self.root.rglob("*")
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def prefetch(replica: ServedReplica, tmp_path: Path) -> Prefetch:
+    return Prefetch(replica.endpoint_url, tmp_path)
+
+
+@pytest.fixture
+def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
+    with FaultProxy(replica.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def hampered(proxy: FaultProxy, tmp_path: Path) -> Prefetch:
+    """Prefetch through the proxy."""
+    return Prefetch(proxy.endpoint_url, tmp_path)
+
+
+def expected(replica: ServedReplica, *collections: str) -> dict[str, str]:
+    """Return the MD5 of each file of these collections, by default path."""
+    return {
+        f"{series.collection_id}/{series.patient_id}/{series.study_instance_uid}/"
+        f"{series.modality}_{series.series_instance_uid}/{built.key.split('/')[1]}": built.md5
+        for series in replica.series
+        if series.collection_id in collections
+        for built in replica.objects_of(series)
+    }
+
+
+def selected(replica: ServedReplica, *collections: str) -> str:
+    """Return the identifiers of the series that the replica has of these collections."""
+    return ",".join(s.uuid for s in replica.series if s.collection_id in collections)
+
+
+def test_a_download_is_the_tree_of_the_mount(replica: ServedReplica, prefetch: Prefetch) -> None:
+    wanted = "rider_phantom_mri", "gbm_dsc_mri_dro"
+    done = prefetch(selected(replica, *wanted), f"--download-dir={prefetch.root}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert prefetch.files() == expected(replica, *wanted)
+    count = len(prefetch.files())
+    assert done.stdout.startswith(f"{count} files fetched")
+    assert done.stdout.count("\n") == 1
+    again = prefetch(selected(replica, *wanted), f"--download-dir={prefetch.root}")
+    assert f"0 files fetched (0 bytes), {count} were there already" in again.stdout
+
+
+def test_a_slide_of_many_megabytes_arrives(replica: ServedReplica, prefetch: Prefetch) -> None:
+    slide = replica.one("SM")
+    done = prefetch(slide.uuid, f"--download-dir={prefetch.root}", "--dir-template", "")
+    assert done.returncode == 0, done.stderr
+    assert sorted(prefetch.files().values()) == sorted(
+        built.md5 for built in replica.objects_of(slide)
+    )
+
+
+def test_a_manifest_is_fetched_as_given(replica: ServedReplica, prefetch: Prefetch) -> None:
+    path = prefetch.cache.with_name("manifest.txt")
+    chosen = [series for series in replica.series if series.collection_id == COLLECTION]
+    path.write_text("".join(f"s3://{s.bucket}/{s.uuid}/*\n" for s in chosen) + "broken\n")
+    done = prefetch(str(path), f"--download-dir={prefetch.root}")
+    assert prefetch.files() == expected(replica, COLLECTION)
+    assert done.returncode == 1  # for the broken line
+    assert f"{path}, line {len(chosen) + 1}: " in done.stderr
+
+
+def test_selection_options_narrow(replica: ServedReplica, prefetch: Prefetch) -> None:
+    done = prefetch(
+        selected(replica, COLLECTION), "--modality=RTSTRUCT", f"--download-dir={prefetch.root}"
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = {k: v for k, v in expected(replica, COLLECTION).items() if "/RTSTRUCT_" in k}
+    assert prefetch.files() == wanted
+
+
+def test_the_cache_then_needs_no_server(own_replica: ServedReplica, tmp_path: Path) -> None:
+    prefetch = Prefetch(own_replica.endpoint_url, tmp_path)
+    chosen = selected(own_replica, COLLECTION)
+    assert prefetch(chosen).returncode == 0
+    own_replica.store.stop()
+    done = prefetch(chosen, "--verify=full")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("0 files fetched")
+    assert not prefetch.root.exists()
+
+
+def test_a_dry_run_tells_and_touches_nothing(replica: ServedReplica, prefetch: Prefetch) -> None:
+    done = prefetch(selected(replica, COLLECTION), f"--download-dir={prefetch.root}", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    count = len(expected(replica, COLLECTION))
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in words] == ["series", "files", "size", "free"]
+    assert words[1][1] == str(count)
+    assert not prefetch.root.exists()
+    assert not prefetch.cache.exists()
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run"], []])
+def test_what_the_disk_cannot_hold_is_refused(prefetch: Prefetch, arguments: list[str]) -> None:
+    assert shutil.disk_usage(prefetch.cache.parent).free < 10**13
+    done = prefetch("nlst", f"--download-dir={prefetch.root}", *arguments)
+    assert done.returncode == 1
+    assert "select less, or name another disk with --download-dir" in done.stderr
+    assert not prefetch.root.exists()
+
+
+def test_nothing_asked_for_is_a_usage_error(prefetch: Prefetch) -> None:
+    done = prefetch()
+    assert done.returncode == 2
+    assert "say what to fetch" in done.stderr
+
+
+def test_a_directory_that_cannot_be_made_is_reported(
+    replica: ServedReplica, prefetch: Prefetch
+) -> None:
+    in_the_way = prefetch.root
+    in_the_way.write_text("a file")
+    done = prefetch(selected(replica, COLLECTION), f"--download-dir={in_the_way / 'below'}")
+    assert done.returncode == 2
+    assert "Not a directory" in done.stderr
+
+
+def test_each_file_that_cannot_be_had_is_named(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+) -> None:
+    wanted = expected(replica, COLLECTION)
+    lost = sorted(wanted)[3]
+    proxy.fail(NOT_FOUND, when=lambda request: request.path.endswith(Path(lost).name))
+    done = hampered(selected(replica, COLLECTION), f"--download-dir={hampered.root}")
+    assert done.returncode == 1
+    assert f"idcfs: {hampered.root / lost}: cannot read s3://" in done.stderr
+    assert hampered.files() == {path: md5 for path, md5 in wanted.items() if path != lost}
+    proxy.clear()
+    done = hampered(selected(replica, COLLECTION), f"--download-dir={hampered.root}")
+    assert done.returncode == 0
+    assert done.stdout.startswith("1 files fetched")
+    assert hampered.files() == wanted
+
+
+def test_a_series_that_cannot_be_listed_is_named(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+) -> None:
+    refused = next(s for s in replica.series if s.collection_id == COLLECTION)
+    proxy.fail(Answer(403, "AccessDenied"), when=lambda request: refused.uuid in request.query)
+    done = hampered(selected(replica, COLLECTION), f"--download-dir={hampered.root}")
+    assert done.returncode == 1
+    assert f"idcfs: series {refused.uuid}: cannot list s3://" in done.stderr
+    left_out = f"{refused.modality}_{refused.series_instance_uid}/"
+    wanted = expected(replica, COLLECTION).items()
+    assert hampered.files() == {path: md5 for path, md5 in wanted if left_out not in path}
+
+
+def first_time(share: int) -> Callable[[Request], bool]:
+    """Return a predicate for the first request of every third object."""
+    seen: set[str] = set()
+
+    def is_due(request: Request) -> bool:
+        path = request.path
+        if not request.is_object or path in seen or sum(path.encode()) % 3 != share:
+            return False
+        seen.add(path)
+        return True
+
+    return is_due
+
+
+def test_a_bad_link_costs_time_only(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+) -> None:
+    proxy.fail(Reset(1000), when=first_time(0))
+    proxy.fail(Corrupt(), when=first_time(1))
+    proxy.fail(Answer(503, "SlowDown"), when=first_time(2))
+    done = hampered(selected(replica, COLLECTION), f"--download-dir={hampered.root}")
+    assert done.returncode == 0, done.stderr
+    wanted = expected(replica, COLLECTION)
+    assert hampered.files() == wanted
+    assert len(proxy.log(lambda request: request.is_object)) == 2 * len(wanted)
+
+
+@pytest.mark.parametrize("into_cache", [False, True])
+def test_ctrl_c_stops_in_order(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch, into_cache: bool
+) -> None:
+    proxy.fail(Stall(after_bytes=2000), when=lambda request: request.is_object)
+    arguments = [] if into_cache else [f"--download-dir={hampered.root}"]
+    process = subprocess.Popen(
+        hampered.command(selected(replica, COLLECTION), *arguments),
+        env=hampered.launcher.environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    proxy.wait_for(lambda p: len(p.log(lambda request: request.is_object)) >= 8, timeout_s=60)
+    process.send_signal(signal.SIGINT)
+    proxy.clear()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "files fetched" in out
+    assert "interrupted with" in err
+    assert "Traceback" not in err
+    wanted = expected(replica, COLLECTION)
+    assert hampered.files().items() <= wanted.items()
+    assert not list((hampered.cache / "scratch").rglob("*.*"))
+    done = hampered(selected(replica, COLLECTION), *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(replica: ServedReplica, prefetch: Prefetch) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        prefetch.command(selected(replica, COLLECTION), f"--download-dir={prefetch.root}"),
+        env=prefetch.launcher.environ(),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)  # its size is 0 by 0: that of some containers' terminals
+    drawn = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            drawn += chunk
+    except OSError:
+        pass  # how a terminal ends: EIO
+    finally:
+        os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    count = len(expected(replica, COLLECTION))
+    assert f"/{count} files" in drawn.decode()
+    assert "B/s" in drawn.decode()
+    assert out.startswith(f"{count} files fetched")
+
+
+def test_a_kill_leaves_no_file_that_is_not_whole(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+) -> None:
+    proxy.fail(
+        Stall(after_bytes=2000),
+        when=lambda request: request.is_object and sum(request.path.encode()) % 2 == 0,
+    )
+    process = subprocess.Popen(
+        hampered.command(selected(replica, COLLECTION), f"--download-dir={hampered.root}"),
+        env=hampered.launcher.environ(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: any(name[0] != "." for name in hampered.files()), "a file is whole")
+    process.kill()
+    process.wait(60)
+    proxy.clear()
+    wanted = expected(replica, COLLECTION)
+    whole = {path: md5 for path, md5 in hampered.files().items() if "/." not in path}
+    assert whole.items() <= wanted.items()
