@@ -21,7 +21,6 @@ from idcfs.cli.options import log_option
 from idcfs.errors import IdcfsError, MountError
 
 if TYPE_CHECKING:
-
     from idcfs.demo.replica import Replica
     from idcfs.demo.series import ReplicaSeries
     from idcfs.demo.server import EmbeddedStore
