@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import platformdirs
 
 from idcfs.cli.options import log_option
+from idcfs.config import cache_directory
 from idcfs.errors import IdcfsError, MountError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def demo(keep: bool) -> None:
 
     _say("Making DICOM files for some real series (only the first time) …")
     replica = build_replica(
-        platformdirs.user_cache_path("idcfs") / "demo",
+        cache_directory() / "demo",
         progress=lambda series: click.echo(f"  {series.modality} of {series.collection_id}"),
     )
     with tempfile.TemporaryDirectory(prefix="idcfs-demo-") as name:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import click
-import platformdirs
 
 from idcfs.cli.options import endpoint_options, index_option, log_option
+from idcfs.config import cache_directory
 
 
 @click.command()
@@ -36,7 +36,7 @@ def doctor(
         index_path=index_path,
         endpoint_url=endpoint_url,
         source=source,
-        cache_dir=cache_dir or platformdirs.user_cache_path("idcfs"),
+        cache_dir=cache_dir or cache_directory(),
     )
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -13,6 +13,7 @@ import click
 import platformdirs
 
 from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
@@ -147,7 +148,7 @@ def mount(
         selection=selected.selection,
         manifest=selected.manifest.absolute() if selected.manifest else None,
         index_path=index_path.absolute() if index_path else None,
-        cache_dir=(cache_dir or platformdirs.user_cache_path("idcfs")).absolute(),
+        cache_dir=(cache_dir or cache_directory()).absolute(),
         endpoint_url=endpoint_url,
         source=source,
         ownership=Ownership(

@@ -59,11 +59,11 @@ _COLUMNS, _ROWS = 80, 24
 )
 @click.option(
     "--verify",
-    type=click.Choice(["length", "full"]),
-    default="length",
+    type=click.Choice(["full", "length"]),
+    default="full",
     show_default=True,
-    help="How to tell that a file which is there already is right: by its length, or by its"
-    " MD5 too. What is fetched is always verified in full.",
+    help="How to tell that a file which is there already is right: by its MD5 too, where the"
+    " store gives one, or by its length alone. What is fetched is always verified in full.",
 )
 @log_option
 def prefetch(

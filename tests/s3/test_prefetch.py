@@ -97,6 +97,22 @@ def test_a_download_is_the_tree_of_the_mount(replica: ServedReplica, prefetch: P
     assert f"0 files fetched (0 bytes), {count} were there already" in again.stdout
 
 
+def test_a_file_that_is_there_with_other_bytes_is_fetched_again(
+    replica: ServedReplica, prefetch: Prefetch
+) -> None:
+    chosen = selected(replica, COLLECTION)
+    assert prefetch(chosen, f"--download-dir={prefetch.root}").returncode == 0
+    damaged = next(path for path in prefetch.root.rglob("*.dcm"))
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 0xFF
+    damaged.write_bytes(content)
+    by_length = prefetch(chosen, f"--download-dir={prefetch.root}", "--verify=length")
+    assert by_length.stdout.startswith("0 files fetched")
+    again = prefetch(chosen, f"--download-dir={prefetch.root}")
+    assert again.stdout.startswith("1 files fetched")
+    assert prefetch.files() == expected(replica, COLLECTION)
+
+
 def test_a_slide_of_many_megabytes_arrives(replica: ServedReplica, prefetch: Prefetch) -> None:
     slide = replica.one("SM")
     done = prefetch(slide.uuid, f"--download-dir={prefetch.root}", "--dir-template", "")
