@@ -21,7 +21,9 @@ BIN := .venv/bin
 INPUTS := pyproject.toml Makefile
 # What idcfs is compared with. It has an environment of its own, because it pins a duckdb.
 REFERENCE := idc-index==0.13.4
-# For more options: make test PYTEST='-x tests/vfs'
+# A file's tests share fixtures, so they stay together; the slow files come first by name.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# For more options: make pytest PYTEST='-n0 -x tests/vfs'
 PYTEST ?=
 
 help:
@@ -57,7 +59,7 @@ contract: setup
 
 pytest: setup device
 	@echo '• pytest'
-	@$(BIN)/python -m pytest -m 'not slow' --durations=15 $(PYTEST)
+	@$(BIN)/python -m pytest -m 'not slow' --durations=15 $(PARALLEL) $(PYTEST)
 
 soak: setup device
 	@$(BIN)/python -m pytest -m slow --durations=0 $(PYTEST)
