@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from idcfs.cli.options import endpoint_options, index_option, log_option
+from idcfs.cli.options import NonEmptyPath, endpoint_options, index_option, log_option
 from idcfs.config import cache_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
 @index_option
 @endpoint_options
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="The cache directory to check.")
+@click.option("--cache-dir", type=NonEmptyPath(), help="The cache directory to check.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON array.")
 @log_option
 def doctor(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.cli.console import complain_of_each
-from idcfs.cli.options import index_option, log_option, selection_options
+from idcfs.cli.options import NonEmptyPath, index_option, log_option, selection_options
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @index_option
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NonEmptyPath(dir_okay=False, allow_dash=True),
     help="The file to write, whole or not at all.  [default: standard output]",
 )
 @log_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,37 @@ class _Identifiers(click.types.StringParamType):
     envvar_list_splitter = ","  # by default at blanks, which some PatientIDs hold
 
 
+class NonEmptyPath(click.Path):
+    """A path as `Path`; an empty one, which would mean the current directory, is refused."""
+
+    def __init__(
+        self,
+        *,
+        exists: bool = False,
+        file_okay: bool = True,
+        dir_okay: bool = True,
+        allow_dash: bool = False,
+    ) -> None:
+        super().__init__(
+            exists=exists,
+            file_okay=file_okay,
+            dir_okay=dir_okay,
+            allow_dash=allow_dash,
+            path_type=Path,
+        )
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401  # as in click
+        """Return the path. Fails as a usage error if it is empty."""
+        if not os.fspath(value):
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What the selection options said."""
@@ -58,7 +90,7 @@ def selection_options(command: Command) -> Command:
 
     decorated: Any = click.option(
         "--manifest",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=NonEmptyPath(exists=True, dir_okay=False),
         help="A file of s3:// lines or s5cmd commands.",
     )(with_selection)
     decorated = click.option(
@@ -80,7 +112,7 @@ def index_option(command: Command) -> Command:
     return click.option(
         "--index",
         "index_path",
-        type=click.Path(path_type=Path),
+        type=NonEmptyPath(),
         help="Read this idc_index.parquet instead of the installed one.",
     )(command)
 

@@ -6,19 +6,25 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from idcfs.cli.console import complain, complain_of_each, human_bytes
-from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.cli.options import (
+    NonEmptyPath,
+    endpoint_options,
+    index_option,
+    log_option,
+    selection_options,
+)
 from idcfs.config import cache_directory
 from idcfs.errors import IdcfsError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.catalog.selection import SelectionSize
@@ -39,7 +45,7 @@ _COLUMNS, _ROWS = 80, 24
 @endpoint_options
 @click.option(
     "--download-dir",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NonEmptyPath(file_okay=False),
     help="Put the files there, under the paths of --dir-template.  [default: into the cache]",
 )
 @click.option(
@@ -48,7 +54,7 @@ _COLUMNS, _ROWS = 80, 24
     show_default=True,
     help='Where each series goes in --download-dir; "" puts all files into one directory.',
 )
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where the cache is.")
+@click.option("--cache-dir", type=NonEmptyPath(), help="Where the cache is.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, and if it fits.")
 @click.option(
     "--jobs",

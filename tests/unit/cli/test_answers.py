@@ -75,6 +75,23 @@ def test_what_picks_nothing_is_a_usage_error(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["size", RIDER, "--index", ""],
+        ["size", "--manifest", ""],
+        ["manifest", RIDER, "--output", ""],
+        ["prefetch", RIDER, "--dry-run", "--download-dir", ""],
+        ["prefetch", RIDER, "--dry-run", "--cache-dir", ""],
+        ["doctor", "--cache-dir", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_directory(idcfs: Idcfs, arguments: list[str]) -> None:
+    done = idcfs(*arguments)
+    assert done.returncode == 2
+    assert "the path is empty" in done.stderr
+
+
 def test_many_identifiers_are_not_taken_for_a_name(idcfs: Idcfs) -> None:
     many = ",".join(["rider_pilot", *(f"1.2.3.{n}" for n in range(40))])
     done = idcfs("size", "--json", many)
