@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from idcfs.errors import IntegrityError, StoreError, UsageError
@@ -270,6 +270,7 @@ def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
             f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
         ) from exc
     client.meta.events.register("response-received.s3.ListObjectsV2", _refuse_web_page)
+    client.meta.events.register("response-received.s3", _raise_error)
     return cast("S3Client", client)
 
 
@@ -282,6 +283,19 @@ def _refuse_web_page(response_dict: dict[str, Any] | None, **_: object) -> None:
         body = response_dict["body"]
         if b"<ListBucketResult" not in body and b"<Error>" not in body:
             raise ResponseParserError("not a listing")
+
+
+def _raise_error(parsed_response: dict[str, Any] | None, **_: object) -> None:
+    """End a request at an answer that is an error, before botocore acts upon it.
+
+    Its S3RegionRedirector would ask for the bucket's region by a request whose answer
+    it handles likewise: what redirects every request sends it round until the stack ends.
+    """
+    if parsed_response is None:
+        return
+    status = parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= 300:
+        raise ClientError(cast("Any", parsed_response), "request")
 
 
 def _raw(answer: GetObjectOutputTypeDef) -> HTTPResponse:

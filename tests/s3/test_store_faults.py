@@ -23,6 +23,8 @@ from idcfs.errors import (
 from idcfs.model import Extent
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
+from tests.support.faults import Answer
+from tests.support.proxy import FaultProxy
 from tests.support.scripted import ETAG, Request, ScriptedServer, listing
 
 if TYPE_CHECKING:
@@ -164,7 +166,38 @@ def test_a_listing_that_was_cut_on_the_way_is_asked_for_again() -> None:
         assert len(list_series(store)) == 2
 
 
-def test_a_redirect_is_not_followed() -> None:
+@pytest.mark.parametrize("of", ["list", "get"])
+@pytest.mark.parametrize("code", ["PermanentRedirect", ""])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_told_and_not_followed(status: int, code: str, of: str) -> None:
+    with FaultProxy("http://127.0.0.1:9") as proxy, closing(quick_store(proxy.endpoint_url)) as s:
+        proxy.fail(Answer(status, code, (("Location", "http://127.0.0.1:1/login"),)))
+        with pytest.raises(StoreError, match="redirects elsewhere") as caught:
+            fetch(s) if of == "get" else list_series(s)
+        assert type(caught.value) is StoreError
+        assert len(proxy.log()) == 1
+
+
+@pytest.mark.parametrize("of", ["list", "get"])
+@pytest.mark.parametrize(
+    ("status", "code", "headers"),
+    [
+        (400, "AuthorizationHeaderMalformed", ()),
+        (400, "IllegalLocationConstraintException", ()),
+        (301, "PermanentRedirect", (("x-amz-bucket-region", "eu-west-1"),)),
+    ],
+)
+def test_no_other_region_is_looked_for(
+    status: int, code: str, headers: tuple[tuple[str, str], ...], of: str
+) -> None:
+    with FaultProxy("http://127.0.0.1:9") as proxy, closing(quick_store(proxy.endpoint_url)) as s:
+        proxy.fail(Answer(status, code, headers))
+        with pytest.raises(StoreError, match=str(status)):
+            fetch(s) if of == "get" else list_series(s)
+        assert len(proxy.log()) == 1
+
+
+def test_a_redirect_to_a_web_page_is_not_followed() -> None:
     raised = failure(
         lambda request, _: request.send(302, Location="http://127.0.0.1:1/login"), of="get"
     )
