@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -76,12 +77,34 @@ def idcfs_command(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line and exit: 0 for success, 1 for failure, 2 for usage."""
+    _mend_streams()
     status = _run()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         status = _leave_stdout()
+    except OSError as exc:
+        complain(f"cannot write to standard output: {exc.strerror}")
+        status = _leave_stdout()
     sys.exit(status)
+
+
+def _mend_streams() -> None:
+    """Give standard streams that are closed, or cannot say everything, to what comes after.
+
+    The next file that is opened would take the number of a closed one: the daemon's
+    would then be shut with its streams.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123  # for good
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run() -> int:
@@ -99,6 +122,11 @@ def _run() -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         return _leave_stdout()
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename else ""
+        complain(f"{exc.strerror or exc}{where}; --log-level debug shows what needed it")
+        _tell_traceback()
+        return 1
     except Exception as exc:
         if isinstance(exc, RuntimeError) and str(exc) == _DUCKDB_INTERRUPTED:
             complain("interrupted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 import platformdirs
 
+from idcfs.cli.chosen import choose
+from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
@@ -20,7 +23,9 @@ from idcfs.model import DEFAULT_TEMPLATE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
+    from idcfs.model import TreeTotals
     from idcfs.mount.job import MountRequest
 
 _IGNORED = frozenset(
@@ -72,6 +77,8 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
             options.allow_nonempty = True
         elif name in {"uid", "gid", "dir_mode", "file_mode"}:
             options.numbers[name] = _parse_number(name, value)
+        elif name == "subtype":
+            raise UsageError("-o subtype cannot be changed: idcfs knows its own mounts by it")
         elif name not in _IGNORED and not name.startswith("x-"):
             options.fuse.append(word)
     return options
@@ -145,8 +152,7 @@ def mount(
     request = MountRequest(
         mountpoint=mountpoint.absolute(),
         template=dir_template,
-        selection=selected.selection,
-        manifest=selected.manifest.absolute() if selected.manifest else None,
+        select=functools.partial(_select, selected=selected),
         index_path=index_path.absolute() if index_path else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),
         endpoint_url=endpoint_url,
@@ -162,12 +168,28 @@ def mount(
         fuse_options=tuple(options.fuse),
     )
     if foreground:
-        run_mount(request, lambda message: click.echo(f"{message} (Ctrl-C unmounts)"))
+        run_mount(request, lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"))
         return
     from idcfs.mount.daemon import run_detached
 
     log_path = _log_path(request.mountpoint)
     click.echo(run_detached(lambda ready: _run_logged(request, ready, log_path)))
+
+
+def _select(catalog: Catalog, *, selected: Selected) -> list[int] | None:
+    """Return the index rows to show, None for all; complain of what is unknown and go on."""
+    if selected.manifest is None and selected.selection.is_everything:
+        return None
+    chosen = choose(catalog, (), selected)
+    complain_of_each(chosen.problems)
+    return chosen.rows
+
+
+def _told(request: MountRequest, release: str, totals: TreeTotals) -> str:
+    return (
+        f"mounted {release} at {request.mountpoint}: {totals.series_count:,} series, "
+        f"{totals.instance_count:,} files, {human_bytes(totals.size_bytes)}"
+    )
 
 
 def _log_path(mountpoint: Path) -> Path:
@@ -179,7 +201,7 @@ def _log_path(mountpoint: Path) -> Path:
 def _run_logged(request: MountRequest, ready: Callable[[str], None], log_path: Path) -> None:
     """Run the mount, logging to a file of bounded size from the moment it is ready."""
 
-    def switch_log_and_tell(message: str) -> None:
+    def switch_log_and_tell(release: str, totals: TreeTotals) -> None:
         root = logging.getLogger()
         try:
             log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +211,7 @@ def _run_logged(request: MountRequest, ready: Callable[[str], None], log_path: P
         else:
             handler.setFormatter(root.handlers[0].formatter)
             root.handlers[:] = [handler]
-        ready(message)
+        ready(_told(request, release, totals))
 
     from idcfs.mount.job import run_mount
 

@@ -27,7 +27,9 @@ class Session:
     """
 
     def __init__(self, adapter: Adapter, mountpoint: Path, options: Collection[str]) -> None:
-        wanted = {"default_permissions", "ro", "fsname=idcfs", "subtype=idcfs", *options}
+        wanted = {"default_permissions", "ro", "subtype=idcfs", *options}
+        if not any(option.startswith("fsname=") for option in options):
+            wanted.add("fsname=idcfs")
         try:
             pyfuse3.init(adapter, str(mountpoint), wanted)
         except (RuntimeError, OSError) as exc:

@@ -30,8 +30,9 @@ class _DaemonError(MountError):
 def run_detached(job: Callable[[Ready], None]) -> str:
     """Run `job` in a child process and return what it passes to its `ready` function.
 
-    The child leaves the terminal's session, and its standard streams when it is
-    ready; until then it may print. Must be called before any thread is started.
+    When it is ready, the child leaves the terminal's session, its standard streams and
+    the working directory; until then it may print, and Ctrl-C ends it too. Must be
+    called before any thread is started.
     Raises the child's IdcfsError, or MountError if it dies before it is ready.
     """
     reading, writing = os.pipe()
@@ -65,12 +66,16 @@ def _run_child(job: Callable[[Ready], None], writing: int) -> int:
         os.close(writing)
 
     def ready(message: str) -> None:
+        # The directory it was started from must not be held busy for the mount's life.
+        os.chdir("/")
+        os.setsid()
         tell(ready=message)
         _leave_streams()
 
     try:
-        os.setsid()
         job(ready)
+    except KeyboardInterrupt:  # the command, which got it too, says so
+        return 130
     except IdcfsError as exc:
         if not told:
             tell(error=str(exc), exit_status=exc.exit_status)

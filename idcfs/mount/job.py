@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.catalog.layout import Layout
-    from idcfs.catalog.selection import Selection
+    from idcfs.model import TreeTotals
     from idcfs.store.endpoint import Source
     from idcfs.vfs.attributes import Ownership
 
@@ -37,9 +37,8 @@ class MountRequest:
 
     mountpoint: Path
     template: str
-    selection: Selection
-    manifest: Path | None
-    """A manifest that narrows the selection further."""
+    select: Callable[[Catalog], list[int] | None]
+    """Returns the index rows to show; None for the whole index. May complain and go on."""
     index_path: Path | None
     """None for the index that `idc-index-data` brings."""
     cache_dir: Path
@@ -52,8 +51,8 @@ class MountRequest:
     """Passed on to libfuse as they are."""
 
 
-def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
-    """Mount, tell `ready` in one line what is mounted, and serve until unmounted.
+def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -> None:
+    """Mount, tell `ready` which release and how much of it, and serve until unmounted.
 
     Raises MountError, UsageError, IndexFileError or CacheError, in the user's words.
     """
@@ -72,11 +71,6 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
     )
     cache = DiskCache(request.cache_dir)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
-    totals = layout.totals
-    message = (
-        f"mounted {catalog.index.release} at {request.mountpoint}: {totals.series_count:,} series, "
-        f"{totals.instance_count:,} files, {totals.size_bytes / 1e12:.2f} TB"
-    )
     try:
         trio.run(
             functools.partial(
@@ -87,7 +81,7 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
                 ownership=request.ownership,
                 mountpoint=mountpoint,
                 options=options,
-                ready=lambda: ready(message),
+                ready=lambda: ready(catalog.index.release, layout.totals),
             )
         )
     finally:
@@ -98,13 +92,12 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
 
 def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:
     """Open the layout, narrowed to the selection, and say so if it has hopeless directories."""
-    selection = request.selection
-    if request.manifest is not None:
-        manifest = catalog.read_manifest(request.manifest)
-        for problem in manifest.problems:
-            logger.warning("%s, line %d: %s", request.manifest, problem.line, problem.reason)
-        selection = replace(selection, rows=tuple(manifest.rows))
-    layout = catalog.open_layout(request.template, request.cache_dir / "layouts", selection)
+    rows = request.select(catalog)
+    layouts_dir = request.cache_dir / "layouts"
+    if rows is None:
+        layout = catalog.open_layout(request.template, layouts_dir)
+    else:
+        layout = catalog.open_layout_of(request.template, layouts_dir, rows)
     if layout.refused_count:
         logger.warning(
             "%d series of the index have no proper UUID or bucket and are left out",

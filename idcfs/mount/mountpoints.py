@@ -58,17 +58,30 @@ def prepare_mountpoint(path: Path, *, allow_nonempty: bool = False) -> Path:
     A mount that a killed daemon left there is cleared away. Raises MountError, with
     what to do, for a path that is missing, no directory, in use or not empty.
     """
-    mountpoint = resolve(path)
-    if is_stale(mountpoint):
-        mounted = find_mount(mountpoint)
-        if mounted is None or mounted.type != FILE_SYSTEM_TYPE:
-            raise MountError(
-                f"{path} is a dead mount of another file system (Transport endpoint is not "
-                f"connected); clear it with: fusermount3 -uz {path}"
-            )
-        unmount(mountpoint, lazy=True)
-    _check_directory(path, mountpoint, allow_nonempty)
+    try:
+        mountpoint = resolve(path)
+        if is_stale(mountpoint):
+            _clear_dead_mount(mountpoint)
+        _check_directory(path, mountpoint, allow_nonempty)
+    except OSError as exc:
+        raise MountError(f"the mount point {path} cannot be used: {exc.strerror}") from exc
     return mountpoint
+
+
+def _clear_dead_mount(mountpoint: Path) -> None:
+    """Unmount a dead mount of ours; say how to clear another's, or one further up."""
+    for directory in (mountpoint, *mountpoint.parents):
+        mounted = find_mount(directory)
+        if mounted is not None:
+            break
+    else:
+        return
+    if directory != mountpoint or mounted.type != FILE_SYSTEM_TYPE:
+        raise MountError(
+            f"{directory} is a dead mount ({mounted.type}: Transport endpoint is not connected); "
+            f"clear it with: fusermount3 -uz {directory}"
+        )
+    unmount(mountpoint, lazy=True)
 
 
 def _check_directory(path: Path, mountpoint: Path, allow_nonempty: bool) -> None:
@@ -96,7 +109,9 @@ def _check_directory(path: Path, mountpoint: Path, allow_nonempty: bool) -> None
 def resolve(path: Path) -> Path:
     """Return the absolute path with symbolic links followed, also of a dead mount."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would ask a dead mount
-    return absolute.parent.resolve() / absolute.name if is_stale(absolute) else absolute.resolve()
+    if is_stale(absolute):
+        return Path(os.path.realpath(absolute.parent)) / absolute.name
+    return Path(os.path.realpath(absolute))  # which leaves a loop of links for `stat` to tell
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.errors import IdcfsError, UsageError
+from idcfs.errors import IdcfsError, MountError, UsageError
 from idcfs.fetch import Fetcher
 from idcfs.fuse import Adapter, Session
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
@@ -80,8 +81,14 @@ async def _serve(
         try:
             async with trio.open_nursery() as watching:
                 await watching.start(_stop_at_signal, session, services.cancel_scope)
-                ready()
+                answered = trio.Event()
+                watching.start_soon(_announce, mountpoint, answered, ready)
                 await session.run()
+                if not answered.is_set():
+                    raise MountError(
+                        f"the mount at {mountpoint} ended before it answered (the reason stands "
+                        "above, if the system gave one); check the options given with -o"
+                    )
                 watching.cancel_scope.cancel()
         finally:
             services.cancel_scope.cancel()
@@ -89,6 +96,16 @@ async def _serve(
             session.close()
             fetcher.close()
             logger.info("unmounted %s", mountpoint)
+
+
+async def _announce(mountpoint: Path, answered: trio.Event, ready: Callable[[], None]) -> None:
+    """Call `ready` once the kernel has had an answer from us."""
+    try:
+        await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
+    except OSError:  # it ended before it answered, which `_serve` tells
+        return
+    answered.set()
+    ready()
 
 
 def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
