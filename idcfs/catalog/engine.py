@@ -40,6 +40,7 @@ _SHARED_COLUMNS = (*CORE_COLUMNS, "crdc_series_uuid", "aws_bucket", "series_size
 # Someone else's SQL may need this much, and no more, of a machine that also views images.
 _USER_MEMORY = "2GB"
 _LOCKDOWN = (
+    "SET TimeZone = 'UTC'",  # an answer is the same wherever it is asked for
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )

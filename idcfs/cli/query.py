@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -34,7 +35,7 @@ _MEASURED_ROWS = 1000
     type=click.Choice(["table", "csv", "json"]),
     default="table",
     show_default=True,
-    help="csv has a header; json is an array of objects.",
+    help="csv has a header; json is an array of objects. Binary values are in hexadecimal.",
 )
 @log_option
 def query(sql: str, index_path: Path | None, form: Literal["table", "csv", "json"]) -> None:
@@ -42,7 +43,8 @@ def query(sql: str, index_path: Path | None, form: Literal["table", "csv", "json
 
     The tables are index, prior_versions_index, collections_index,
     analysis_results_index and version_metadata_index. SQL is DuckDB's, one SELECT,
-    and reaches nothing else: no files, no network.
+    and reaches nothing else: no files, no network. Of columns of one name, the later
+    ones get a number (x, x_2); times with a zone are in UTC.
     """
     from idcfs.catalog.catalog import Catalog
 
@@ -77,7 +79,9 @@ def _write_table(columns: Sequence[str], rows: Iterator[Row], out: TextIO) -> No
 def _write_csv(columns: Sequence[str], rows: Iterator[Row], out: TextIO) -> None:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(
+        [each.hex() if isinstance(each, bytes) else each for each in row] for row in rows
+    )
 
 
 def _write_json(columns: Sequence[str], rows: Iterator[Row], out: TextIO) -> None:
@@ -90,11 +94,13 @@ def _write_json(columns: Sequence[str], rows: Iterator[Row], out: TextIO) -> Non
 
 def _shown(value: object) -> str:
     # A value of the index can hold anything, and a terminal obeys some of it.
-    return "" if value is None else printable(str(value))
+    if value is None:
+        return ""
+    return value.hex() if isinstance(value, bytes) else printable(str(value))
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def _plain(value: object) -> object:
@@ -107,4 +113,8 @@ def _plain(value: object) -> object:
         return [_plain(each) for each in value]
     if value is None or isinstance(value, (str, int, float)):
         return value
-    return str(value)  # dates, decimals, UUIDs
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)  # dates, UUIDs

@@ -41,6 +41,24 @@ def test_answers(
     assert list(result.rows) == rows
 
 
+def test_columns_of_one_name_are_numbered(catalog: Catalog) -> None:
+    result = catalog.query("select 1 as x, 2 as x, 3 as x_2, 4 as x, 5 as y")
+    assert result.columns == ("x", "x_3", "x_2", "x_4", "y")
+    assert list(result.rows) == [(1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("end", ["", ";", " -- ä;", "/* ä; */; -- end", "; /* end; */ ;"])
+def test_times_with_a_zone_are_text_in_utc(catalog: Catalog, end: str) -> None:
+    time = "timestamptz '2020-01-01 00:30:00+02'"
+    result = catalog.query(
+        f"select range as n, {time} as t, [{time}] as t, {{'a': {time}, 'b': 1}} as s "
+        f"from range(3) order by n desc{end}"
+    )
+    assert result.columns == ("n", "t", "t_2", "s")
+    text = "2019-12-31 22:30:00+00"
+    assert list(result.rows) == [(n, text, [text], {"a": text, "b": 1}) for n in (2, 1, 0)]
+
+
 def test_a_large_answer_streams(catalog: Catalog) -> None:
     result = catalog.query("select crdc_series_uuid from index order by 1")
     assert len(next(result.rows)[0]) == 36

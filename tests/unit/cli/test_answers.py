@@ -164,6 +164,20 @@ def test_query_as_json(idcfs: Idcfs) -> None:
     assert json.loads(idcfs("query", "SELECT 1 WHERE false", "--format", "json").stdout) == []
 
 
+def test_numbers_blobs_and_equal_names(idcfs: Idcfs) -> None:
+    sql = (
+        "SELECT 1.25::DECIMAL(5,2) AS x, 3::DECIMAL(38,0) AS x, 'a\\xFF'::BLOB AS b, "
+        "[0.5::DECIMAL(5,2)] AS l, timestamptz '2020-01-01 00:30:00+02' AS t"
+    )
+    (row,) = json.loads(idcfs("query", sql, "--format", "json").stdout)
+    assert row == {"x": 1.25, "x_2": 3, "b": "61ff", "l": [0.5], "t": "2019-12-31 22:30:00+00"}
+    header, line = csv.reader(io.StringIO(idcfs("query", sql, "--format", "csv").stdout))
+    assert (header[:3], line[:3]) == (["x", "x_2", "b"], ["1.25", "3", "61ff"])
+    table = idcfs("query", sql).stdout.splitlines()
+    assert table[0].split() == ["x", "x_2", "b", "l", "t"]
+    assert table[2].split()[:3] == ["1.25", "3", "61ff"]
+
+
 def test_query_as_csv(idcfs: Idcfs) -> None:
     header, row = csv.reader(io.StringIO(idcfs("query", SQL, "--format", "csv").stdout))
     assert header[:3] == ["text", "number", "nothing"]
