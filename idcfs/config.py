@@ -33,22 +33,38 @@ PATH_VARIABLE = "IDCFS_CONFIG"
 
 
 def cache_directory() -> Path:
-    """Return where listings, objects and layouts are kept unless the user says otherwise."""
-    return _platform_directory("cache")
+    """Return where listings, objects and layouts are kept unless the user says otherwise.
+
+    Raises UsageError if the user has no home directory.
+    """
+    directory = _platform_directory("cache")
+    if directory is None:
+        raise UsageError("you have no home directory: set HOME, or say --cache-dir")
+    return directory
 
 
-def config_path() -> Path:
-    """Return where the configuration file is: `$IDCFS_CONFIG`, or the platform's place for it."""
-    named = os.environ.get(PATH_VARIABLE)
-    return Path(named) if named else _platform_directory("config") / "config.toml"
+def config_path() -> Path | None:
+    """Return where the configuration file is: `$IDCFS_CONFIG`, or the platform's place for it.
+
+    None for a user without a home directory.
+    """
+    if named := os.environ.get(PATH_VARIABLE):
+        return Path(named)
+    directory = _platform_directory("config")
+    return None if directory is None else directory / "config.toml"
 
 
-def _platform_directory(kind: str) -> Path:
+def _platform_directory(kind: str) -> Path | None:
     import platformdirs  # only when it is needed: `idcfs --help` is quicker without
 
-    if kind == "cache":
-        return platformdirs.user_cache_path("idcfs")
-    return platformdirs.user_config_path("idcfs")
+    try:
+        if kind == "cache":
+            directory = platformdirs.user_cache_path("idcfs")
+        else:
+            directory = platformdirs.user_config_path("idcfs")
+    except RuntimeError:  # what pathlib raises for a user that the system does not know
+        return None
+    return directory if directory.is_absolute() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,8 @@ def read_config(path: Path | None = None) -> Config:
     not TOML, or holds a value that no option takes; or if `$IDCFS_CONFIG` names no file.
     """
     path = path or config_path()
+    if path is None:
+        return Config(Path(os.devnull))
     try:
         with path.open("rb") as file:
             content = tomllib.load(file)

@@ -7,12 +7,13 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -90,6 +91,38 @@ def test_an_empty_path_is_not_the_current_directory(idcfs: Idcfs, arguments: lis
     done = idcfs(*arguments)
     assert done.returncode == 2
     assert "the path is empty" in done.stderr
+
+
+@pytest.fixture
+def homeless() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `idcfs` as a user that the system does not know, with no variable set."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become someone else")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        # The same interpreter and no files: its directory may be closed to others.
+        code = (
+            "import os, sys\n"
+            "import idcfs.catalog.catalog, idcfs.cli.main, idcfs.cli.size, idcfs.cli.prefetch\n"
+            "import idc_index_data, platformdirs\n"
+            "os.setuid(12345)\n"
+            f"sys.argv = ['idcfs', *{arguments!r}]\n"
+            "idcfs.cli.main.main()\n"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", code], env={}, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def test_without_a_home_directory(homeless: Idcfs) -> None:
+    done = homeless("size", RIDER)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = homeless("prefetch", RIDER, "--dry-run")
+    assert done.returncode == 2
+    assert done.stderr.startswith("idcfs: you have no home directory")
+    assert "--cache-dir" in done.stderr
 
 
 def test_many_identifiers_are_not_taken_for_a_name(idcfs: Idcfs) -> None:
