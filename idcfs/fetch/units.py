@@ -40,9 +40,9 @@ def fill_unit(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: 
     try:
         _fetch_into(store, ref, cached, extent)
     except CacheError as exc:
-        logger.warning("%s; reading %s without the cache", exc, ref.url)
-        # A cache closed at the end of a mount must not start a transfer anew.
+        # A cache closed at the end of a mount must not start a transfer anew, nor be called broken.
         trio.from_thread.check_cancelled()
+        logger.warning("%s; reading %s without the cache", exc, ref.url)
         return Filled(_fetch(store, ref, extent), exc)
     return Filled()
 
