@@ -30,10 +30,12 @@ class Outcome:
     """Files that were there already, and right."""
     present_bytes: int = 0
     failures: list[Failure] = field(default_factory=list)
+    failed_files: int = 0
+    """Files that the failures stand for: a series that cannot be listed counts as all of its."""
     interrupted: bool = False
     """A signal ended it early."""
     gave_up: str | None = None
-    """Why it ended early by itself."""
+    """Why it ended early by itself and, once it has ended, how many files it did not try."""
 
     @property
     def done_files(self) -> int:
@@ -44,6 +46,11 @@ class Outcome:
     def done_bytes(self) -> int:
         """Their bytes."""
         return self.fetched_bytes + self.present_bytes
+
+    @property
+    def untried_files(self) -> int:
+        """Files that neither are there nor failed; also those dropped while under way."""
+        return self.total_files - self.done_files - self.failed_files
 
     @property
     def is_complete(self) -> bool:

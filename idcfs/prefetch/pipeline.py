@@ -74,6 +74,8 @@ class Pipeline:
     async def run(self, placed: Placed) -> None:
         """Bring the files of all series, in the order given. Failures are in the outcome.
 
+        No error of one series or file comes out of here, expected or not.
+
         `placed` are series and their directories, series of one directory next to
         each other; it is only asked in threads, by one at a time.
         """
@@ -90,6 +92,8 @@ class Pipeline:
                 listings.close()
                 to_bring.close()
                 files.close()
+        if self.outcome.gave_up is not None:
+            self.outcome.gave_up += f" ({self.outcome.untried_files:,} of them were not tried)"
 
     async def _place(self, placed: Placed, to_list: trio.MemorySendChannel[_Listed]) -> None:
         directory, owners = None, dict[str, "SeriesUUID"]()
@@ -107,17 +111,21 @@ class Pipeline:
     ) -> None:
         async with listings, to_bring:
             async for listed in listings:
-                for instance in await self._instances(listed):
+                try:
+                    instances = await self._instances(listed)
+                except Exception as exc:
+                    self._fail(f"series {listed.series.uuid}", exc, listed.series.instance_count)
+                    continue
+                for instance in instances:
                     await to_bring.send((listed, instance))
 
     async def _instances(self, listed: _Listed) -> list[Instance]:
-        """List one series and return what of it can be brought; note what cannot."""
+        """List one series and return what of it can be brought; note what cannot.
+
+        Raises what the listing raises.
+        """
         series, expected = listed.series, listed.series.instance_count
-        try:
-            listing = await self.fetcher.listing(series)
-        except IdcfsError as exc:
-            self._fail(f"series {series.uuid}", exc)
-            return []
+        listing = await self.fetcher.listing(series)
         self._failed_in_a_row = 0
         count = len(listing.instances)
         if expected is not None and count < expected:
@@ -134,6 +142,7 @@ class Pipeline:
         if owner == listed.series.uuid:
             return True
         place = self.target.place(_ref(listed, instance), listed.directory)
+        self.outcome.failed_files += 1
         self.outcome.failures.append(
             Failure(
                 place, f"series {owner} has a file of that name there, {listed.series.uuid} too"
@@ -147,8 +156,8 @@ class Pipeline:
                 ref = _ref(listed, instance)
                 try:
                     fetched = await self.target.bring(self.fetcher, ref, listed.directory)
-                except (IdcfsError, OSError) as exc:
-                    self._fail(self.target.place(ref, listed.directory), exc)
+                except Exception as exc:
+                    self._fail(self.target.place(ref, listed.directory), exc, 1)
                 else:
                     self._count(instance, fetched)
                 finally:
@@ -163,10 +172,12 @@ class Pipeline:
             self.outcome.present_files += 1
             self.outcome.present_bytes += instance.size_bytes
 
-    def _fail(self, subject: str, exc: IdcfsError | OSError) -> None:
-        reason = exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
+    def _fail(self, subject: str, exc: Exception, file_count: int | None) -> None:
+        """Note what failed, even if it is a bug: no one file may end the whole job."""
+        reason = _reason(exc)
         logger.debug("%s: %s", subject, reason, exc_info=exc)
         self.outcome.failures.append(Failure(subject, reason))
+        self.outcome.failed_files += file_count or 0
         if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
             self._failed_in_a_row += 1
         if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
@@ -180,6 +191,16 @@ def _take(placed: Placed) -> list[tuple[Series, str]]:
 
 def _ref(listed: _Listed, instance: Instance) -> ObjectRef:
     return ObjectRef(listed.series.bucket, listed.series.uuid, instance)
+
+
+def _reason(exc: Exception) -> str:
+    """Say in one line why something could not be had."""
+    if isinstance(exc, OSError):
+        return exc.strerror or str(exc)
+    if isinstance(exc, IdcfsError):
+        return str(exc)
+    words = " ".join(str(exc).split()) or "no explanation"
+    return f"unexpected {type(exc).__name__}: {words}; this is a bug in idcfs"
 
 
 def _is_full(exc: BaseException | None) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shutil
 import signal
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,7 @@ import trio.testing
 
 from idcfs.cache import DiskCache
 from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
+from idcfs.fetch.units import Filled, fill_unit
 from idcfs.model import Extent
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from idcfs.model import Series
+    from idcfs.cache import CachedObject
+    from idcfs.model import ObjectRef, Series
+    from idcfs.store import ObjectStore, Sink
 
 
 @dataclass
@@ -162,6 +168,78 @@ async def test_one_bad_file_or_series_does_not_stop_the_others(
 
 
 @in_trio
+async def test_a_bug_met_by_one_file_or_series_does_not_stop_the_others(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "idcfs.prefetch")
+    contents(bench, 1)
+    contents(bench, 2)
+
+    def on_get(key: str, extent: Extent) -> None:
+        if key.endswith("1.dcm"):
+            raise RecursionError("too deep\nby far")
+
+    def on_list(prefix: str) -> None:
+        if make_series(2).uuid in prefix:
+            raise ZeroDivisionError
+
+    bench.store.on_get, bench.store.on_list = on_get, on_list
+    outcome = await bench.run([(make_series(1, count=3), "d"), (make_series(2, count=3), "e")])
+    assert set(bench.files()) == {"d/0.dcm", "d/2.dcm"}
+    assert {failure.subject: failure.reason for failure in outcome.failures} == {
+        str(bench.root / "d/1.dcm"): (
+            "unexpected RecursionError: too deep by far; this is a bug in idcfs"
+        ),
+        f"series {make_series(2).uuid}": (
+            "unexpected ZeroDivisionError: no explanation; this is a bug in idcfs"
+        ),
+    }
+    assert (outcome.failed_files, outcome.untried_files) == (4, 0)
+    assert "Traceback" in caplog.text
+    assert {record.levelno for record in caplog.records} == {logging.DEBUG}
+
+
+@in_trio
+async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents(bench, 1, count=50)
+    held, failing = Gate(), Gate()
+    ended = threading.Event()
+    get_extent = bench.store.get_extent
+
+    def get_and_hold(bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+        if not key.endswith("/0.dcm"):
+            failing.hold()
+            raise StoreUnavailableError("no network")
+        get_extent(bucket, key, extent, sink, etag=etag)
+        held.hold()  # all bytes are here, but not yet committed
+
+    def fill(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
+        try:
+            return fill_unit(store, ref, cached, extent)
+        finally:
+            if ref.instance.name == "0.dcm":
+                ended.set()
+
+    monkeypatch.setattr(bench.store, "get_extent", get_and_hold)
+    monkeypatch.setattr("idcfs.fetch.fetcher.fill_unit", fill)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def go_on() -> None:
+            await held.arrived()
+            failing.open()
+
+        outcome = await bench.run([(make_series(1, count=50), "d")], into_cache=True)
+    assert outcome.gave_up is not None
+    shutil.rmtree(bench.base / "cache/scratch", ignore_errors=True)
+    held.open()
+    assert await trio.to_thread.run_sync(ended.wait, 10)
+    assert "without the cache" not in caplog.text
+
+
+@in_trio
 async def test_a_series_with_too_few_files_is_a_failure(
     bench: Bench,
 ) -> None:
@@ -234,7 +312,8 @@ async def test_a_store_that_is_gone_ends_the_job_early(
 
     bench.store.on_list = on_list
     outcome = await bench.run([(make_series(n), "d") for n in range(500)])
-    assert outcome.gave_up == "no network"
+    assert outcome.failed_files == len(outcome.failures) >= 24
+    assert outcome.gave_up == f"no network ({500 - outcome.failed_files} of them were not tried)"
     assert len(bench.store.lists) < 100
 
 
@@ -266,7 +345,7 @@ async def test_a_full_disk_ends_the_job_at_once(
 
     monkeypatch.setattr("idcfs.fetch.download.tempfile.mkstemp", mkstemp)
     outcome = await bench.run([(make_series(1, count=50), "d")], jobs=1)
-    assert outcome.gave_up == "No space left on device"
+    assert outcome.gave_up == "No space left on device (49 of them were not tried)"
     assert len(outcome.failures) == 1
 
 
