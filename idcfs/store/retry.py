@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from idcfs.errors import StoreError
 
 _PROGRESS_BYTES = 1 << 20
-"""An attempt that brought this much starts the count of failures anew: a link that
-drops every few megabytes is slow, not dead. It also bounds the number of attempts."""
+"""An attempt that brought this much starts the count of failures and the clock anew: a
+link that drops every few megabytes is slow, not dead. It also bounds the number of
+attempts. Less does not count, or a server that sends a little and then stalls, again and
+again, would keep a reader waiting for minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often to try, and how patiently.
 
-    The defaults give up on a refused connection after about two seconds, and on
-    an endpoint that says nothing within `patience_s` and one more timeout.
+    The defaults give up on a refused connection after about two seconds. An
+    operation without progress ends within `patience_s`, one more pause and one more
+    attempt: after about a minute where each attempt waits for one timeout of 20 s.
     """
 
     attempts: int = 5
@@ -37,7 +40,7 @@ class RetryPolicy:
     """The longest pause before the second attempt; each further one may be twice as long."""
     longest_pause_s: float = 5.0
     patience_s: float = 45.0
-    """No new attempt once so long has passed without a byte."""
+    """No new attempt once so long has passed without progress, which is a megabyte."""
 
     def pause_s(self, failures: int) -> float:
         """Return the upper bound of the pause after `failures` failures in a row (from 1)."""
@@ -62,19 +65,20 @@ class Attempts:
         self._clock = clock
         self._failures = 0
         self._fresh_bytes = 0
-        self._last_byte_at = clock()
+        self._progress_at = clock()
 
     def progressed(self, count: int) -> None:
         """Note that `count` more bytes have come."""
         self._fresh_bytes += count
-        self._last_byte_at = self._clock()
+        if self._fresh_bytes >= _PROGRESS_BYTES:
+            self._progress_at = self._clock()
 
     def wait_or_raise(self, error: StoreError) -> None:
         """Wait before the next attempt, or raise `error` if there is to be none."""
         self._failures = 1 if self._fresh_bytes >= _PROGRESS_BYTES else self._failures + 1
         self._fresh_bytes = 0
-        silent_s = self._clock() - self._last_byte_at
-        if self._failures >= self._policy.attempts or silent_s >= self._policy.patience_s:
+        idle_s = self._clock() - self._progress_at
+        if self._failures >= self._policy.attempts or idle_s >= self._policy.patience_s:
             raise error
         # Half of the pause is random, so that the threads which failed together
         # do not come back together.

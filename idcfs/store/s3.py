@@ -35,7 +35,10 @@ class S3Store:
     At most `max_connections` requests run at once; further callers wait for
     their turn. A request that cannot succeed ends within about a minute: each
     wait for the network is bounded by the two timeouts, and the number of tries
-    and the time without a byte by `retry`.
+    and the time without progress by `retry`. Two things take longer: a server that
+    uses up several timeouts in its last try, to connect, to answer and twice for the
+    body (nearly two minutes in all), and one that drips a header or a listing, whose bytes nobody
+    counts. A body that comes steadily, however slowly, is let come.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from idcfs.errors import (
     UsageError,
 )
 from idcfs.model import Extent
-from idcfs.store.retry import RetryPolicy
+from idcfs.store.retry import Attempts, RetryPolicy
 from idcfs.store.s3 import S3Store
 from tests.support.faults import Answer
 from tests.support.proxy import FaultProxy
@@ -381,6 +381,74 @@ def test_a_body_that_stalls_is_given_up() -> None:
     finally:
         stop.set()
     assert type(raised) is StoreUnavailableError
+
+
+def test_a_body_that_stalls_again_and_again_is_given_up_in_time() -> None:
+    content = CONTENT * 20
+    stop = threading.Event()
+
+    def answer(request: Request, _: int) -> None:
+        first, last = request.range
+        request.head(
+            206,
+            ETag=f'"{ETAG}"',
+            Content_Range=f"bytes {first}-{last}/{len(content)}",
+            Content_Length=str(last + 1 - first),
+        )
+        request.wfile.write(content[first : first + 1000])
+        request.wfile.flush()
+        stop.wait(30)
+
+    policy = RetryPolicy(attempts=100, first_pause_s=0.01, longest_pause_s=0.05, patience_s=0.9)
+    with ScriptedServer(answer) as server:
+        store = S3Store(endpoint_url=server.url, retry=policy, read_timeout_s=0.3)
+        started = time.monotonic()
+        try:
+            with closing(store), pytest.raises(StoreUnavailableError, match="stopped answering"):
+                fetch(store, Extent(0, len(content)))
+        finally:
+            stop.set()
+    # Patience, one more attempt of two timeouts, and the time it takes to load botocore.
+    assert time.monotonic() - started < 0.9 + 2 * 0.3 + 2
+    assert 2 <= len(server.requests) <= 5
+
+
+class _Clock:
+    """Stands still unless told, or slept on."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.mark.parametrize("brought", [0, 1, 1000, 1 << 19, (1 << 20) - 1])
+def test_stalls_of_the_default_timeout_end_within_about_a_minute(brought: int) -> None:
+    clock = _Clock()
+    attempts = Attempts(policy=RetryPolicy(attempts=1000), sleep=clock.sleep, clock=clock)
+
+    def fail_for_ever() -> None:
+        while clock.now_s < 600:
+            attempts.progressed(brought)
+            clock.now_s += 20
+            attempts.wait_or_raise(StoreUnavailableError("stalled"))
+
+    with pytest.raises(StoreUnavailableError):
+        fail_for_ever()
+    assert 45 <= clock.now_s <= 70
+
+
+def test_a_link_that_makes_progress_is_never_given_up() -> None:
+    clock = _Clock()
+    attempts = Attempts(policy=RetryPolicy(), sleep=clock.sleep, clock=clock)
+    while clock.now_s < 3600:
+        for _ in range(4):
+            attempts.progressed(1 << 18)
+            clock.now_s += 20
+        attempts.wait_or_raise(StoreUnavailableError("stalled"))
 
 
 def test_a_body_that_drips_is_given_up() -> None:
