@@ -6,6 +6,7 @@ matches nothing is an error that names the nearest ones, never dropped in silenc
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from idcfs.catalog.index import Index
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NEAREST = 3
 # Below this Jaro-Winkler likeness a proposal would not be what was meant.
 _LIKENESS = 0.75
@@ -112,6 +114,11 @@ def split_values(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for part in parts if part))
 
 
+def lower_uuids(values: Iterable[str]) -> tuple[str, ...]:
+    """Write UUIDs as the index does, in lower case; leave everything else alone."""
+    return tuple(value.lower() if _UUID.fullmatch(value) else value for value in values)
+
+
 def create_selected(
     connection: duckdb.DuckDBPyConnection, index: Index, selection: Selection
 ) -> list[Unmatched]:
@@ -129,7 +136,10 @@ def create_selected(
         create_row_table(connection, "chosen_rows", selection.rows)
         conditions.append("idcfs_row IN (SELECT r FROM chosen_rows)")
     for each in (*given, *(f for f in NARROWING if getattr(selection, f.field))):
-        _load_values(connection, each.field, getattr(selection, each.field))
+        values = getattr(selection, each.field)
+        if each.field == "crdc_series_uuid":
+            values = lower_uuids(values)
+        _load_values(connection, each.field, values)
         searched = "all_series" if each.field == "crdc_series_uuid" else "series"
         unmatched += _find_unmatched(connection, each.column, each.word, each.field, searched)
         if each in given[1:]:  # overruled by a more specific one, but still to be known
@@ -161,6 +171,8 @@ def evaluate_where(index: Index, where: str) -> list[int]:
     It is evaluated where it can reach nothing but the index's tables. Raises UsageError
     if it is not one expression, or not one over the index's columns.
     """
+    if not where.strip():
+        raise UsageError("--where is empty: it takes a condition, such as \"Modality = 'CT'\"")
     with connect_locked(index) as connection, users_sql(f"--where {where!r}", where):
         # An expression stands both bare and in brackets. What would end the brackets and go
         # on (`1=1) UNION SELECT (…`) does not parse bare; what adds a clause or a second
@@ -182,6 +194,7 @@ def resolve_identifiers(
     `crdc_series_uuid` (of any release); the union of all. Also returns what matches nothing.
     """
     connection.execute("CREATE OR REPLACE TEMP TABLE wanted (field VARCHAR, value VARCHAR)")
+    values = lower_uuids(values)
     _load_values(connection, "any", values)
     wanted = "(SELECT value FROM wanted)"
     conditions = " OR ".join(f"{column} IN {wanted}" for column in _RESOLVED[:-1])

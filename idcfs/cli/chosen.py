@@ -29,16 +29,23 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     """Find the series of identifiers and manifests, narrowed by the selection options.
 
     An identifier is a manifest's path or, separated by commas, what `idc download`
-    takes: a collection, analysis result, patient, study or series. Nothing at all means the
-    whole index. Raises UsageError if nothing is found, or for a `--where` that is no condition.
+    takes: a collection, analysis result, patient, study or series. Identifiers add up, and
+    every option narrows, `--manifest` like the others. Nothing at all means the whole
+    index. Raises UsageError if nothing is found, for identifiers and manifests that are
+    empty, and for a `--where` that is no condition.
     """
     selection, problems = selected.selection, list[str]()
-    manifests = [Path(word) for word in identifiers if _is_file(word)]
-    words = [word for word in identifiers if not _is_file(word)]
-    if identifiers or selected.manifest:
-        rows = _identified(catalog, words, problems)
-        for path in (*manifests, *([selected.manifest] if selected.manifest else [])):
-            rows |= _listed(catalog, path, problems)
+    rows: set[int] | None = None
+    if identifiers:
+        manifests = [Path(word) for word in identifiers if _is_file(word)]
+        rows = _identified(catalog, [word for word in identifiers if not _is_file(word)], problems)
+        if rows is None and not manifests:
+            raise UsageError("no identifier given: it is empty")
+        rows = (rows or set()).union(*(_listed(catalog, path, problems) for path in manifests))
+    if selected.manifest:
+        listed = _listed(catalog, selected.manifest, problems)
+        rows = listed if rows is None else rows & listed
+    if rows is not None:
         selection = replace(selection, rows=tuple(sorted(rows)))
     found, unmatched = catalog.match(selection)
     release = catalog.index.release
@@ -49,18 +56,20 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
 
 
 def _is_file(word: str) -> bool:
+    """Tell whether a word is a file's path: any file's, for the shell's `<(…)` is a pipe."""
     try:
-        return Path(word).is_file()
+        return Path(word).exists() and not Path(word).is_dir()
     except (OSError, ValueError):
         return False  # a list of UIDs is soon longer than a name may be
 
 
-def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[int]:
+def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[int] | None:
+    """Return the rows of identifiers, or None if there are none."""
     from idcfs.catalog.selection import split_values
 
     values = split_values(words)
     if not values:
-        return set()
+        return None
     rows, unmatched = catalog.resolve_identifiers(values)
     for each in unmatched:
         no_file = ", nor such a file" if "/" in each.value or "." in each.value else ""
@@ -70,5 +79,7 @@ def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[
 
 def _listed(catalog: Catalog, path: Path, problems: list[str]) -> set[int]:
     manifest = catalog.read_manifest(path)
+    if not (manifest.rows or manifest.problems):
+        raise UsageError(f"the manifest {path} has no entries")
     problems += [f"{path}, line {each.line}: {each.reason}" for each in manifest.problems]
     return set(manifest.rows)

@@ -21,6 +21,8 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _LOG_FLAG_GIVEN = "idcfs.log-level-flag"
 
+_STANDARD_INPUT = Path("/dev/stdin")
+
 _FILTERS = {
     "collection_id": "Collections.",
     "patient_id": "Patients, by PatientID.",
@@ -75,6 +77,7 @@ class Selected:
 
     selection: Selection
     manifest: Path | None
+    """Standard input as the file that it is."""
 
 
 def selection_options(command: Command) -> Command:
@@ -86,12 +89,15 @@ def selection_options(command: Command) -> Command:
 
         filters: dict[str, Any] = {name: split_values(kwargs.pop(name)) for name in _FILTERS}
         selection = Selection(**filters, where=kwargs.pop("where"))
-        return command(*args, selected=Selected(selection, kwargs.pop("manifest")), **kwargs)
+        manifest = kwargs.pop("manifest")
+        if manifest is not None and str(manifest) == "-":
+            manifest = _STANDARD_INPUT
+        return command(*args, selected=Selected(selection, manifest), **kwargs)
 
     decorated: Any = click.option(
         "--manifest",
-        type=NonEmptyPath(exists=True, dir_okay=False),
-        help="A file of s3:// lines or s5cmd commands.",
+        type=NonEmptyPath(exists=True, dir_okay=False, allow_dash=True),
+        help="A file of s3:// lines or s5cmd commands; - is standard input.",
     )(with_selection)
     decorated = click.option(
         "--where", metavar="SQL", help="A condition over the columns of the index."

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.mounting import Launcher
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -48,6 +50,38 @@ def test_identifiers_add_up_and_options_narrow(idcfs: Idcfs) -> None:
     )
 
 
+def test_a_manifest_given_as_option_narrows_and_as_identifier_adds(
+    idcfs: Idcfs, tmp_path: Path
+) -> None:
+    path = tmp_path / "both.txt"
+    idcfs("manifest", "rider_pilot,lctsc", "--output", str(path))
+    one, both = (idcfs("size", "--json", each).stdout for each in (RIDER, "rider_pilot,lctsc"))
+    assert idcfs("size", "--json", RIDER, "--manifest", str(path)).stdout == one
+    assert idcfs("size", "--json", RIDER, str(path)).stdout == both
+
+
+def test_a_manifest_may_come_through_a_pipe(idcfs: Idcfs, tmp_path: Path) -> None:
+    text = idcfs("manifest", RIDER).stdout
+    expected = idcfs("size", "--json", RIDER).stdout
+    for arguments in (["--manifest", "-"], ["--manifest", "/dev/stdin"], ["/dev/stdin"]):
+        done = subprocess.run(
+            Launcher().command("size", "--json", *arguments),
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == (expected, "")
+
+
+def test_upper_case_uuids_are_known(idcfs: Idcfs) -> None:
+    uuid = idcfs("manifest", RIDER).stdout.split("/")[3]
+    for arguments in ([uuid.upper()], ["--crdc-series-uuid", uuid.upper()]):
+        done = idcfs("manifest", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split("/")[3] == uuid
+
+
 def test_what_is_unknown_is_told_and_the_rest_goes_on(idcfs: Idcfs) -> None:
     done = idcfs("size", "--json", "rider_pilot,nlts")
     assert done.returncode == 1
@@ -62,6 +96,11 @@ def test_what_is_unknown_is_told_and_the_rest_goes_on(idcfs: Idcfs) -> None:
         (["nlts"], "no identifier 'nlts' in IDC v25; nearest: nlst"),
         (["./no-such-manifest.txt"], "nor such a file"),
         (["rider_pilot", "--modality", "SM"], "the selection picks no series of IDC v25"),
+        ([""], "no identifier given"),
+        ([" , "], "no identifier given"),
+        (["--manifest", "/dev/null"], "the manifest /dev/null has no entries"),
+        (["/dev/null"], "the manifest /dev/null has no entries"),
+        (["--where", ""], "--where is empty"),
         (["--where", "nonsense = 1"], "--where 'nonsense = 1'"),
     ],
 )
