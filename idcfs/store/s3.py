@@ -37,8 +37,8 @@ class S3Store:
     wait for the network is bounded by the two timeouts, and the number of tries
     and the time without progress by `retry`. Two things take longer: a server that
     uses up several timeouts in its last try, to connect, to answer and twice for the
-    body (nearly two minutes in all), and one that drips a header or a listing, whose bytes nobody
-    counts. A body that comes steadily, however slowly, is let come.
+    body (nearly two minutes in all), and one that drips a header or a listing,
+    whose bytes nobody counts. A body that comes at 1 KiB a second or more is let come.
     """
 
     def __init__(
