@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 from idcfs.cache import DiskCache
@@ -64,12 +66,22 @@ def _check_index(index_path: Path | None) -> Finding:
 
 
 def _check_cache(cache_dir: Path) -> Finding:
+    cache_dir = cache_dir.absolute()
     try:
-        DiskCache(cache_dir).close()
-        free = shutil.disk_usage(cache_dir).free
-    except (CacheError, OSError) as exc:
+        # Looking must make no cache where there is none: what is there of the path decides.
+        place = next(each for each in (cache_dir, *cache_dir.parents) if os.path.lexists(each))
+        if (cache_dir / "CACHEDIR.TAG").exists():
+            DiskCache(cache_dir).close()
+        else:
+            tempfile.TemporaryFile(dir=place).close()
+        free = shutil.disk_usage(place).free
+    except CacheError as exc:
         return Finding("cache", False, str(exc), "choose another directory with --cache-dir")
-    detail = f"{cache_dir} can be written, {free / 1e9:.1f} GB are free"
+    except OSError as exc:
+        detail = f"cannot use the cache directory {cache_dir}: {exc.strerror}"
+        return Finding("cache", False, detail, "choose another directory with --cache-dir")
+    can = "can be written" if place == cache_dir else "can be made"
+    detail = f"{cache_dir} {can}, {free / 1e9:.1f} GB are free"
     return Finding("cache", free >= _LOW_SPACE_BYTES, detail, "free some space, or --cache-dir")
 
 

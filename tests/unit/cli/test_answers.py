@@ -164,6 +164,26 @@ def test_without_a_home_directory(homeless: Idcfs) -> None:
     assert "--cache-dir" in done.stderr
 
 
+def test_doctor_does_not_make_the_cache_directory(idcfs: Idcfs, tmp_path: Path) -> None:
+    def cache_finding(directory: Path) -> dict[str, object]:
+        unreachable = "http://127.0.0.1:9"
+        done = idcfs(
+            "doctor", "--json", "--cache-dir", str(directory), "--endpoint-url", unreachable
+        )
+        return next(each for each in json.loads(done.stdout) if each["subject"] == "cache")
+
+    missing = tmp_path / "a" / "b"
+    found = cache_finding(missing)
+    assert found["ok"]
+    assert "can be made" in str(found["detail"])
+    assert not missing.parent.exists()
+    (tmp_path / "file").touch()
+    assert not cache_finding(tmp_path / "file" / "cache")["ok"]
+    (tmp_path / "empty").mkdir()
+    assert "can be written" in str(cache_finding(tmp_path / "empty")["detail"])
+    assert not list((tmp_path / "empty").iterdir())
+
+
 def test_many_identifiers_are_not_taken_for_a_name(idcfs: Idcfs) -> None:
     many = ",".join(["rider_pilot", *(f"1.2.3.{n}" for n in range(40))])
     done = idcfs("size", "--json", many)
