@@ -3,8 +3,9 @@
 `protocol` says what the rooms above may ask; `s3` answers it from any S3
 endpoint. Only this room imports botocore, the part of boto3 that makes requests.
 Every call blocks, may be made from any thread, and raises only
-`idcfs.errors.StoreError` (and whatever the caller's sink raises). Retries of what may pass happen in here; caching,
-single flight and verification of content do not.
+`idcfs.errors.StoreError` (and whatever the caller's sink raises). Retries of
+what may pass happen in here; caching, single flight and verification of content
+do not.
 """
 
 from idcfs.store.protocol import ObjectStore, Sink, StoredObject
