@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,16 +40,14 @@ def demo(keep: bool) -> None:
 
     Starts an S3 server on this machine with a replica of some real series (their
     pixels are phantoms), mounts the whole index on it, looks around, copies,
-    prefetches, reads with the server gone, unmounts, and leaves nothing behind.
+    prefetches, reads with the server gone, and unmounts. Nothing is left running; the
+    DICOM files made for it (about 350 MB) stay in the cache directory, below demo/,
+    for the next time.
     """
     from idcfs.demo.replica import build_replica, fill
     from idcfs.demo.server import EmbeddedStore
 
-    _say("Making DICOM files for some real series (only the first time) …")
-    replica = build_replica(
-        cache_directory() / "demo",
-        progress=lambda series: click.echo(f"  {series.modality} of {series.collection_id}"),
-    )
+    replica = build_replica(cache_directory() / "demo", progress=_Making())
     with tempfile.TemporaryDirectory(prefix="idcfs-demo-") as name:
         stage = Path(name)
         # Ended by SIGTERM, the demo must clean up as after Ctrl-C.
@@ -58,6 +57,21 @@ def demo(keep: bool) -> None:
             fill(replica, store.endpoint_url)
             _Show(stage, store, replica).run(keep=keep)
     _say("Done; nothing is left running.")
+
+
+class _Making:
+    """Tells which files are being made, under a heading that comes only if any are."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # called from several threads
+        self._begun = False
+
+    def __call__(self, series: ReplicaSeries) -> None:
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                _say("Making DICOM files for some real series (only the first time) …")
+            click.echo(f"  {series.modality} of {series.collection_id}")
 
 
 class _Show:

@@ -54,6 +54,7 @@ def test_demo_shows_the_job_and_ends(launcher: Launcher) -> None:
     assert done.returncode == 0, done.stderr
     for shown in ("179\n", "LIDC-IDRI-0001", "[LIDC-IDRI-0957]", "97 files fetched", "same bytes"):
         assert shown in done.stdout
+    assert "Making DICOM files" not in done.stdout  # they were there
     assert_nothing_left(launcher)
 
 
