@@ -41,13 +41,19 @@ def series_on_disk(root: Path) -> Iterator[tuple[SeriesUUID, int, int]]:
         for name in sorted(names):
             if name[:2] != prefix:
                 continue  # not ours
-            size_bytes, files = 0, 0
-            for tree in TREES:
-                for entry in _files(root / tree / prefix / name):
-                    size_bytes += _occupied_bytes(entry)
-                    files += tree != SUMS
+            size_bytes, files = count_series(root, SeriesUUID(name))
             if size_bytes or files:
                 yield SeriesUUID(name), size_bytes, files
+
+
+def count_series(root: Path, series: SeriesUUID) -> tuple[int, int]:
+    """Return what `series_on_disk` tells of one series: bytes and objects, 0 and 0 for none."""
+    size_bytes, files = 0, 0
+    for tree in TREES:
+        for entry in _files(root / tree / series[:2] / series):
+            size_bytes += _occupied_bytes(entry)
+            files += tree != SUMS
+    return size_bytes, files
 
 
 def remove_series(root: Path, series: SeriesUUID) -> int:
