@@ -58,8 +58,8 @@ class DiskLedger:
     """See the protocol, and the module, for the contract.
 
     `cache_size` and `min_free` are as users write them (`limits.parse_amount`); `clock`
-    gives seconds since the epoch; without `flush_s` nothing is written by itself. Raises
-    CacheError when the directory cannot be written.
+    gives seconds since the epoch; without `flush_s` nothing is written by itself. Nothing
+    is touched before the first use.
     """
 
     def __init__(
@@ -82,10 +82,7 @@ class DiskLedger:
         self._touched: dict[SeriesUUID, float] = {}
         self._boot = boot_id()
         self.pins = Pins(root)
-        try:
-            self._uses = Uses(self._directory)
-        except OSError as exc:
-            raise CacheError(f"cannot keep books in {root}: {exc.strerror}") from exc
+        self._uses = Uses(self._directory)
         self._due = threading.Event()
         self._room = Room(self._uses, self._become_due)
         self._recount = Recount(root, self._uses.locks)
@@ -284,7 +281,7 @@ class DiskLedger:
     @contextmanager
     def _transaction(self, *, give_back: bool = False) -> Iterator[tuple[Book, Changes]]:
         """Write down all that is not written yet, and do more in the same transaction."""
-        self._uses.rejoin_if_lost()
+        self._uses.join()
         changes = self._room.take_changes(give_back=give_back)
         touched, self._touched = self._touched, {}
         try:

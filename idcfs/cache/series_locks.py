@@ -32,18 +32,24 @@ _BUSY = {errno.EAGAIN, errno.EACCES}
 class SeriesLocks:
     """Shared locks for those who use a series, exclusive ones for who removes it. Thread-safe.
 
-    Raises OSError when the file cannot be had.
+    Everything raises OSError until `open` has been called, and after `close`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
         # Two descriptions of one file: an eviction must see the uses of its own process.
-        self._using, self._removing = _open_twice(path)
+        self._using = self._removing = -1
         self._excluded: set[SeriesUUID] = set()
         self._lock = threading.Lock()
 
-    def reopen(self, path: Path) -> None:
-        """Drop all locks and go on with another file. Raises OSError."""
-        using, removing = _open_twice(path)
+    def open(self, path: Path) -> None:
+        """Use this file from now on; locks in a former one are dropped. Raises OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        using = os.open(path, flags, 0o600)
+        try:
+            removing = os.open(path, flags, 0o600)
+        except OSError:
+            os.close(using)
+            raise
         with self._lock:
             self.close()
             self._using, self._removing = using, removing
@@ -59,12 +65,12 @@ class SeriesLocks:
             _set_lock(self._using, fcntl.F_UNLCK, series)
 
     def exclude(self, series: SeriesUUID) -> bool:
-        """Lock a series against use, if nobody uses it now."""
-        with self._lock:
-            if series in self._excluded or not _set_lock(self._removing, fcntl.F_WRLCK, series):
-                return False
-            self._excluded.add(series)
-            return True
+        """Lock a series against use, if nobody uses it now. Never raises."""
+        with self._lock, suppress(OSError):
+            if series not in self._excluded and _set_lock(self._removing, fcntl.F_WRLCK, series):
+                self._excluded.add(series)
+                return True
+        return False
 
     def readmit(self, series: SeriesUUID) -> None:
         """Undo `exclude`. Never raises."""
@@ -93,12 +99,9 @@ class SeriesLocks:
                 os.close(fd)
 
 
-def _open_twice(path: Path) -> tuple[int, int]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    return os.open(path, flags, 0o600), os.open(path, flags, 0o600)
-
-
 def _set_lock(fd: int, kind: int, series: SeriesUUID) -> bool:
+    if fd < 0:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     digest = hashlib.blake2b(series.encode(errors="surrogateescape"), digest_size=8).digest()
     offset = int.from_bytes(digest) >> 2  # 62 bits, a valid offset everywhere
     try:

@@ -24,24 +24,39 @@ _POLL_S = 0.005
 
 
 class Uses:
-    """The series that this process uses, and how often. Thread-safe. Raises OSError."""
+    """The series that this process uses, and how often. Thread-safe.
+
+    It joins the others at the first use. Where that cannot be, in a directory that
+    cannot be written, uses are counted only: nothing can be stored there either, and a
+    file that is removed while it is open stays readable.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._counts: dict[SeriesUUID, int] = {}
         self._lock = threading.Lock()
-        self._member = Member(directory / "members")
-        try:
-            self.locks = SeriesLocks(directory / "holds")
-        except OSError:
-            self._member.leave()
-            raise
+        self._member: Member | None = None
+        self._closed = False
+        self.locks = SeriesLocks()
 
     @property
     def member(self) -> str:
-        """Names this process in the books."""
+        """Names this process in the books. Only after `join`."""
+        assert self._member is not None
         return self._member.name
+
+    def join(self) -> None:
+        """Be known to the others, with all uses; anew if our files were removed.
+
+        Raises CacheError.
+        """
+        try:
+            with self._lock:
+                if self._closed:
+                    raise CacheError("the cache has been closed")
+                self._join()
+        except OSError as exc:
+            raise CacheError(f"cannot keep books in {self._directory}: {exc.strerror}") from exc
 
     def hold(self, series: SeriesUUID) -> None:
         """See `Ledger.hold`."""
@@ -73,46 +88,50 @@ class Uses:
     def note(self, series: SeriesUUID) -> None:
         """Have a series counted again, should this process die now."""
         with self._lock:
-            self._member.note(series, {*self._counts, series})
-
-    def rejoin_if_lost(self) -> None:
-        """Start again, with the same uses, if somebody has removed our files. Raises CacheError."""
-        if self._member.is_there:
-            return
-        try:
-            with self._lock:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                former, self._member = self._member, Member(self._directory / "members")
-                former.close()
-                self.locks.reopen(self._directory / "holds")
-                for series in self._counts:
-                    self.locks.share(series)
-                    self._member.note(series, self._counts)
-        except OSError as exc:
-            raise CacheError(f"cannot keep books in {self._directory}: {exc.strerror}") from exc
+            self._note(series)
 
     def leave(self) -> None:
         """End in order: nothing of ours needs to be counted again. Never raises."""
         with self._lock:
-            self._member.leave()
-            self.locks.close()
+            if self._member is not None:
+                self._member.leave()
+        self.close()
 
     def close(self) -> None:
         """End as the death of the process would. Never raises."""
         with self._lock:
-            self._member.close()
+            self._closed = True
+            if self._member is not None:
+                self._member.close()
             self.locks.close()
 
     def _try_hold(self, series: SeriesUUID) -> bool:
         with self._lock:
             count = self._counts.get(series, 0)
             if not count:
-                try:
+                with suppress(OSError):
+                    if self._member is None and not self._closed:
+                        self._join()
                     if not self.locks.share(series):
                         return False
-                except OSError as exc:
-                    raise CacheError(f"cannot lock series {series}: {exc.strerror}") from exc
                 # Known to the journal before anything of it can be stored.
-                self._member.note(series, {*self._counts, series})
+                self._note(series)
             self._counts[series] = count + 1
             return True
+
+    def _note(self, series: SeriesUUID) -> None:
+        if self._member is not None:
+            self._member.note(series, {*self._counts, series})
+
+    def _join(self) -> None:
+        if self._member is not None:
+            if self._member.is_there:
+                return
+            self._member.close()
+            self._member = None
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.locks.open(self._directory / "holds")
+        self._member = Member(self._directory / "members")
+        for series in self._counts:
+            self.locks.share(series)
+            self._note(series)

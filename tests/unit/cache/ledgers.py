@@ -32,7 +32,7 @@ def name(number: int) -> SeriesUUID:
 def quiet(root: Path, size: int | str | None, **options: Any) -> DiskLedger:  # noqa: ANN401
     """Return a ledger that writes its books only when told, and does not wait for room."""
     settings: dict[str, Any] = {"min_free": "0", "flush_s": None, "patience_s": 0.0, **options}
-    return DiskLedger(root, cache_size=None if size is None else str(size), **settings)
+    return DiskLedger(root, cache_size="none" if size is None else str(size), **settings)
 
 
 def die(ledger: DiskLedger) -> None:

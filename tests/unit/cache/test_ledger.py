@@ -352,17 +352,28 @@ def test_a_directory_that_vanishes_is_made_anew(root: Path) -> None:
     other.close()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_directory_is_told(root: Path) -> None:
-    root.mkdir(parents=True)
-    root.chmod(0o500)
-    with pytest.raises(CacheError, match="cannot keep books"):
-        quiet(root, None)
-
-
-def test_a_file_in_the_place_of_the_books_is_told(root: Path) -> None:
+def test_without_books_nothing_is_stored_and_reading_goes_on(root: Path) -> None:
     root.mkdir(parents=True)
     (root / "ledger").write_text("mine")
+    ledger = quiet(root, None)
+    ledger.hold(name(1))
+    ledger.touch(name(1))
     with pytest.raises(CacheError, match="cannot keep books"):
-        quiet(root, None)
+        ledger.reserve(1)
+    ledger.let_go(name(1))
+    ledger.close()
     assert (root / "ledger").read_text() == "mine"
+
+
+def test_a_closed_ledger_is_harmless(root: Path) -> None:
+    ledger = quiet(root, None)
+    reservation = ledger.reserve(1)
+    ledger.hold(name(1))
+    ledger.close()
+    reservation.settle(name(1), BLOCK, 1)
+    ledger.let_go(name(1))
+    ledger.hold(name(2))
+    ledger.touch(name(2))
+    with pytest.raises(CacheError, match="has been closed"):
+        ledger.reserve(1 << 40)
+    ledger.close()
