@@ -57,9 +57,10 @@ _RECOUNTED_AT_ONCE = 8
 class DiskLedger:
     """See the protocol, and the module, for the contract.
 
-    `cache_size` and `min_free` are as users write them (`limits.parse_amount`); `clock`
-    gives seconds since the epoch; without `flush_s` nothing is written by itself. Nothing
-    is touched before the first use.
+    `cache_size` and `min_free` are as users write them (`limits.parse_amount`). With
+    `note_limits` they are written down, for whoever asks later without any of his own.
+    `clock` gives seconds since the epoch; without `flush_s` nothing is written by itself.
+    Nothing is touched before the first use.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class DiskLedger:
         *,
         cache_size: str | None = None,
         min_free: str | None = None,
+        note_limits: bool = False,
         clock: Callable[[], float] = time.time,
         flush_s: float | None = _FLUSH_S,
         patience_s: float = _PATIENCE_S,
@@ -75,6 +77,7 @@ class DiskLedger:
         self._root = root
         self._directory = root / "ledger"
         self._wanted = (cache_size, min_free)
+        self._note_limits = note_limits
         self._clock = clock
         self._patience_s = patience_s
         self._waited_in_vain = False
@@ -263,7 +266,12 @@ class DiskLedger:
             except OSError as exc:
                 raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
             with self._transaction() as (book, _):
-                self._limits = resolve_limits(disk, book.totals().bytes, *self._wanted)
+                limits = resolve_limits(disk, book.totals().bytes, *self._wanted)
+                if self._note_limits:
+                    book.note_limits(limits)
+                elif self._wanted == (None, None):
+                    limits = book.noted_limits() or limits
+            self._limits = limits
         return self._limits
 
     def _clear_up(self) -> None:
