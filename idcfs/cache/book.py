@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.cache.limits import Limits
 from idcfs.model import SeriesUUID
 
 if TYPE_CHECKING:
@@ -218,18 +217,6 @@ class Book:
             (name, by),
         )
 
-    def note_limits(self, limits: Limits) -> None:
-        """Write down what the latest mount or prefetch keeps to."""
-        noted = {"limit": limits.size_bytes, "min_free": limits.min_free_bytes}
-        self._run("DELETE FROM counters WHERE name IN ('limit', 'min_free')")
-        for name, value in noted.items():
-            self._run("INSERT INTO counters VALUES (?, ?)", (name, value))
-
-    def noted_limits(self) -> Limits | None:
-        """Return what the latest mount or prefetch kept to."""
-        noted = self.counters()
-        return Limits(noted["limit"], noted["min_free"] or 0) if "limit" in noted else None
-
-    def counters(self) -> dict[str, int | None]:
+    def counters(self) -> dict[str, int]:
         """Return all counters."""
         return dict(self._run("SELECT name, value FROM counters").fetchall())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache.accounts import Accounts, locked
 from idcfs.cache.book import PROTECTED_SHARE
 from idcfs.cache.eviction import Evicted, Eviction
-from idcfs.cache.limits import Limits, measure_disk, resolve_limits
+from idcfs.cache.limits import Limits, keep, measure_disk, read_kept, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount, boot_id
 from idcfs.cache.room import Room, needed_bytes
@@ -57,10 +57,10 @@ _RECOUNTED_AT_ONCE = 8
 class DiskLedger:
     """See the protocol, and the module, for the contract.
 
-    `cache_size` and `min_free` are as users write them (`limits.parse_amount`). With
-    `note_limits` they are written down, for whoever asks later without any of his own.
-    `clock` gives seconds since the epoch; without `flush_s` nothing is written by itself.
-    Nothing is touched before the first use.
+    `cache_size` and `min_free` are as users write them (`limits.parse_amount`); where they
+    are None, what was kept last is used. With `keep_limits` they are kept. `clock` gives
+    seconds since the epoch; without `flush_s` nothing is written by itself. Nothing is
+    touched before the first use.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DiskLedger:
         *,
         cache_size: str | None = None,
         min_free: str | None = None,
-        note_limits: bool = False,
+        keep_limits: bool = False,
         clock: Callable[[], float] = time.time,
         flush_s: float | None = _FLUSH_S,
         patience_s: float = _PATIENCE_S,
@@ -77,7 +77,7 @@ class DiskLedger:
         self._root = root
         self._directory = root / "ledger"
         self._wanted = (cache_size, min_free)
-        self._note_limits = note_limits
+        self._keep_limits = keep_limits
         self._clock = clock
         self._patience_s = patience_s
         self._waited_in_vain = False
@@ -266,13 +266,17 @@ class DiskLedger:
             except OSError as exc:
                 raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
             with self._transaction() as (book, _):
-                limits = resolve_limits(disk, book.totals().bytes, *self._wanted)
-                if self._note_limits:
-                    book.note_limits(limits)
-                elif self._wanted == (None, None):
-                    limits = book.noted_limits() or limits
-            self._limits = limits
+                held_bytes = book.totals().bytes
+            self._limits = resolve_limits(disk, held_bytes, *self._agree())
         return self._limits
+
+    def _agree(self) -> tuple[str | None, str | None]:
+        """Return the limits that hold: those said here, else those said last."""
+        kept = read_kept(self._root)
+        cache_size, min_free = self._wanted[0] or kept[0], self._wanted[1] or kept[1]
+        if self._keep_limits and (cache_size, min_free) != kept:
+            keep(self._root, cache_size, min_free)
+        return cache_size, min_free
 
     def _clear_up(self) -> None:
         """Take back what dead processes had reserved."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,12 @@ DEFAULT_MIN_FREE_BYTES = 10**9
 
 _SIZE_SHARE = 0.5
 _MIN_FREE_SHARE = 0.05
+
+logger = logging.getLogger(__name__)
+
+_KEPT = "limits"
+"""The file in the cache directory that has the limits, so that a mount without options
+does not throw out what a prefetch with `--cache-size 1T` brought."""
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b|bytes?)?", re.IGNORECASE)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
@@ -94,3 +103,35 @@ def resolve_limits(
     else:
         min_free_bytes = parse_amount(min_free, disk.size_bytes) or 0
     return Limits(size_bytes, min_free_bytes)
+
+
+def read_kept(root: Path) -> tuple[str | None, str | None]:
+    """Return the `--cache-size` and `--min-free` that were last said for a cache."""
+    said: dict[str, str] = {}
+    try:
+        lines = (root / _KEPT).read_text(errors="replace").splitlines()
+    except OSError:
+        return None, None
+    for line in lines:
+        name, _, text = line.partition("=")
+        try:
+            parse_amount(text, 0)
+        except UsageError:
+            logger.warning("%s: passing over %r", root / _KEPT, line)
+        else:
+            said[name.strip()] = text.strip()
+    return said.get("cache-size"), said.get("min-free")
+
+
+def keep(root: Path, cache_size: str | None, min_free: str | None) -> None:
+    """Write down what a user said, for all who use the cache later. Never raises."""
+    said = {"cache-size": cache_size, "min-free": min_free}
+    text = "".join(f"{name} = {value}\n" for name, value in said.items() if value is not None)
+    unfinished = root / f".idcfs-{secrets.token_hex(8)}"
+    try:
+        unfinished.write_text(text)
+        unfinished.rename(root / _KEPT)
+    except OSError as exc:
+        logger.warning("cannot keep the limits of the cache: %s", exc.strerror)
+        with suppress(OSError):
+            unfinished.unlink()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from idcfs.cli.console import complain, complain_of_each, human_bytes
-from idcfs.cli.options import Command, index_option, limit_options, log_option, selection_options
+from idcfs.cli.options import Command, index_option, log_option, selection_options
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 
@@ -46,7 +46,6 @@ def _chosen_options(command: Command) -> Command:
 
 @cache.command()
 @_cache_options
-@limit_options
 @index_option
 @click.option(
     "--by",
@@ -57,18 +56,16 @@ def _chosen_options(command: Command) -> Command:
 def info(
     cache_dir: Path | None,
     as_json: bool,
-    cache_size: str | None,
-    min_free: str | None,
     index_path: Path | None,
     by: str | None,
 ) -> None:
     """Tell what the cache holds, what it may take, and what is pinned.
 
-    The limits are those of the latest mount or prefetch, unless options say otherwise.
+    The limits are those that were last said to a mount or prefetch.
     """
     from idcfs.cli.cache_figures import examine, tell
 
-    with _open(cache_dir, cache_size, min_free) as (root, ledger):
+    with _open(cache_dir) as (root, ledger):
         figures = examine(root, ledger, index_path, by_collection=by is not None)
     click.echo(json.dumps(figures)) if as_json else tell(figures)
 
@@ -167,9 +164,7 @@ def unpin(
 
 
 @contextmanager
-def _open(
-    cache_dir: Path | None, cache_size: str | None = None, min_free: str | None = None
-) -> Iterator[tuple[Path, DiskLedger]]:
+def _open(cache_dir: Path | None) -> Iterator[tuple[Path, DiskLedger]]:
     """Open the books of a cache that is there already, and is ours."""
     from idcfs.cache import DiskCache
     from idcfs.cache.disk_ledger import DiskLedger
@@ -178,7 +173,7 @@ def _open(
     if not root.is_dir():
         raise UsageError(f"there is no cache at {root}; --cache-dir names another place")
     DiskCache(root).close()  # refuses a directory that is not ours
-    ledger = DiskLedger(root, cache_size=cache_size, min_free=min_free, flush_s=None)
+    ledger = DiskLedger(root, flush_s=None)
     try:
         yield root, ledger
     finally:

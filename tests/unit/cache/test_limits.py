@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from idcfs.cache.limits import Disk, Limits, parse_amount, resolve_limits
+from idcfs.cache.disk_ledger import DiskLedger
+from idcfs.cache.limits import Disk, Limits, parse_amount, read_kept, resolve_limits
 from idcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -48,3 +54,27 @@ def test_the_default_takes_half_of_a_small_disk_and_50_gb_of_a_large_one() -> No
 def test_what_the_user_says_goes() -> None:
     assert resolve_limits(Disk(1000, 500), 0, "none", "10%") == Limits(None, 100)
     assert resolve_limits(Disk(1000, 500), 0, "80%", "none") == Limits(800, 0)
+
+
+def test_what_was_said_last_holds_for_those_who_say_nothing(root: Path) -> None:
+    first = DiskLedger(root, cache_size="10M", min_free="5k", keep_limits=True, flush_s=None)
+    assert first.limits() == Limits(10_000_000, 5000)
+    second = DiskLedger(root, flush_s=None)
+    assert second.limits() == Limits(10_000_000, 5000)
+    third = DiskLedger(root, cache_size="none", keep_limits=True, flush_s=None)
+    assert third.limits() == Limits(None, 5000)
+    fourth = DiskLedger(root, cache_size="1k", flush_s=None)
+    assert fourth.limits() == Limits(1000, 5000)
+    fifth = DiskLedger(root, flush_s=None)
+    assert fifth.limits() == Limits(None, 5000)
+    for ledger in (first, second, third, fourth, fifth):
+        ledger.close()
+
+
+def test_limits_that_make_no_sense_are_passed_over(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root.mkdir(parents=True)
+    (root / "limits").write_bytes(b"cache-size = \xff\nmin-free = 1k\nnonsense\n")
+    assert read_kept(root) == (None, "1k")
+    assert "passing over" in caplog.text

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from idcfs.cache import DiskCache
-from idcfs.catalog.catalog import Catalog
-from idcfs.catalog.selection import Selection
+from idcfs.cache.limits import keep
 from tests.support.mounting import DEADLINE_S, Launcher
-from tests.unit.cache.ledgers import BLOCK, on_disk, quiet, store
+from tests.unit.cache.ledgers import BLOCK, on_disk, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,29 +21,6 @@ if TYPE_CHECKING:
     from idcfs.model import SeriesUUID
 
     Idcfs = Callable[..., subprocess.CompletedProcess[str]]
-
-COLLECTIONS = ("rider_pilot", "lctsc")
-EACH = 3
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, list[SeriesUUID]]:
-    """Some series of each of two collections."""
-    catalog = Catalog.open()
-    rows = {name: catalog.rows(Selection(collection_id=(name,)))[:EACH] for name in COLLECTIONS}
-    return {name: catalog.uuids(some) for name, some in rows.items()}
-
-
-@pytest.fixture
-def filled(tmp_path: Path, known: dict[str, list[SeriesUUID]]) -> Path:
-    """A cache with a file of each of these series."""
-    root = tmp_path / "filled"
-    DiskCache(root).close()
-    ledger = quiet(root, None)
-    for number, series in enumerate(known["rider_pilot"] + known["lctsc"], 1):
-        store(root, ledger, series, number * BLOCK)
-    ledger.close()
-    return root
 
 
 def answer(idcfs: Idcfs, *arguments: str, status: int = 0) -> dict[str, Any]:
@@ -58,7 +33,8 @@ def answer(idcfs: Idcfs, *arguments: str, status: int = 0) -> dict[str, Any]:
 
 def test_info_tells_size_limit_and_collections(idcfs: Idcfs, filled: Path) -> None:
     where = f"--cache-dir={filled}"
-    figures = answer(idcfs, "info", where, "--cache-size=10M", "--min-free=1k", "--by=collection")
+    keep(filled, "10M", "1k")
+    figures = answer(idcfs, "info", where, "--by=collection")
     assert figures["bytes"] == sum(on_disk(filled).values()) == 21 * BLOCK
     assert (figures["series"], figures["files"]) == (6, 6)
     assert (figures["limit_bytes"], figures["min_free_bytes"]) == (10_000_000, 1000)
@@ -66,7 +42,7 @@ def test_info_tells_size_limit_and_collections(idcfs: Idcfs, filled: Path) -> No
         {"collection_id": "lctsc", "series": 3, "files": 3, "bytes": 15 * BLOCK},
         {"collection_id": "rider_pilot", "series": 3, "files": 3, "bytes": 6 * BLOCK},
     ]
-    done = idcfs("cache", "info", where, "--cache-size=10M", "--by=collection")
+    done = idcfs("cache", "info", where, "--by=collection")
     assert "size    86 kB  (limit 10 MB)\n" in done.stdout
     assert "lctsc" in done.stdout
 
@@ -74,12 +50,14 @@ def test_info_tells_size_limit_and_collections(idcfs: Idcfs, filled: Path) -> No
 def test_options_come_from_variables_and_the_file_too(
     idcfs: Idcfs, filled: Path, settings: Path
 ) -> None:
-    settings.write_text(f'cache-dir = "{filled}"\n[cache]\ncache-size = "12M"\n')
-    assert answer(idcfs, "info")["limit_bytes"] == 12_000_000
-    done = idcfs("cache", "info", "--json", IDCFS_CACHE_SIZE="7M")
-    assert json.loads(done.stdout)["limit_bytes"] == 7_000_000
-    settings.write_text("[cache]\ncache-sise = 3\n")
-    assert "did you mean 'cache-size'" in idcfs("cache", "info").stderr
+    settings.write_text(f'cache-dir = "{filled}"\n[cache]\nby = "collection"\n')
+    assert len(answer(idcfs, "info")["collections"]) == 2
+    other = filled.with_name("other")
+    other.mkdir()
+    done = idcfs("cache", "info", "--json", IDCFS_CACHE_DIR=str(other))
+    assert json.loads(done.stdout)["series"] == 0
+    settings.write_text("[cache]\ncache-dri = 3\n")
+    assert "did you mean 'cache-dir'" in idcfs("cache", "info").stderr
 
 
 def test_evict_removes_a_selection_but_not_what_is_pinned(
@@ -160,9 +138,3 @@ def test_nothing_chosen_is_a_usage_error(idcfs: Idcfs, filled: Path, verb: str) 
     done = idcfs("cache", verb, f"--cache-dir={filled}")
     assert done.returncode == 2
     assert f"say what to {verb}" in done.stderr
-
-
-def test_a_size_that_is_none_is_a_usage_error(idcfs: Idcfs, filled: Path) -> None:
-    done = idcfs("cache", "info", f"--cache-dir={filled}", "--cache-size=lots")
-    assert done.returncode == 2
-    assert "'lots' is not a size" in done.stderr
