@@ -84,6 +84,7 @@ class DiskLedger:
         self._limits: Limits | None = None
         self._touched: dict[SeriesUUID, float] = {}
         self._boot = boot_id()
+        self._reserved_bytes = 0
         self.pins = Pins(root)
         self._uses = Uses(self._directory)
         self._due = threading.Event()
@@ -254,7 +255,7 @@ class DiskLedger:
             if available < needed:
                 return None, wanted - available
             granted = min(wanted, available)
-            book.set_reserved(self._uses.member, changes.reserved_bytes + granted, self._boot)
+            self._state_reserved(book, changes.reserved_bytes + granted)
         return self._room.enlarge(granted, needed), 0
 
     def _begin(self) -> Limits:
@@ -304,8 +305,15 @@ class DiskLedger:
             self._room.put_back(changes)
             self._touched = {**touched, **self._touched}
             raise
+        self._uses.state_reserved(self._reserved_bytes)
         for series in changes.stored:
             self._uses.let_go(series)
+
+    def _state_reserved(self, book: Book, size_bytes: int) -> None:
+        """Reserve in the books; in our own file never less than they say, whenever we die."""
+        self._uses.state_reserved(max(size_bytes, self._reserved_bytes))
+        book.set_reserved(self._uses.member, size_bytes, self._boot)
+        self._reserved_bytes = size_bytes
 
     def _write(self, book: Book, changes: Changes, touched: dict[SeriesUUID, float]) -> None:
         now_s = self._clock()
@@ -313,7 +321,7 @@ class DiskLedger:
             book.add(series, size_bytes, files, now_s)
         for series, at_s in list(touched.items()):
             book.touch(series, at_s)
-        book.set_reserved(self._uses.member, changes.reserved_bytes, self._boot)
+        self._state_reserved(book, changes.reserved_bytes)
         if touched and self._limits is not None and self._limits.size_bytes is not None:
             book.demote(round(self._limits.size_bytes * PROTECTED_SHARE), now_s)
 

@@ -1,7 +1,8 @@
 """The processes that share a cache: a locked file each, which tells when one has died.
 
-The file is also a journal: it names the series that the process has used since it last
-put its books in order. When it dies, those are the only ones whose books can be wrong.
+The file begins with the bytes that the process has reserved, for books that are made
+anew, and goes on as a journal: it names the series that the process has used since it
+last put its books in order. When it dies, those are the only ones whose books can be wrong.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _TRIES = 100
 """How often a new file may be taken for a dead process's before it is locked."""
 
+_FIRST_LINE_BYTES = 20
+"""Enough for any number of bytes; of fixed length, so that it can be written over."""
+
 _JOURNAL_LINES = 4096
 """So many lines are written before the journal is cut back to what still matters."""
 
@@ -32,6 +36,15 @@ class Member:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path, self._fd = _make_locked(directory)
         self._lines = 0
+        self._reserved = 0
+        os.pwrite(self._fd, _first_line(0), 0)
+
+    def reserve(self, size_bytes: int) -> None:
+        """State what the process has reserved."""
+        if size_bytes != self._reserved:
+            self._reserved = size_bytes
+            with suppress(OSError):
+                os.pwrite(self._fd, _first_line(size_bytes), 0)
 
     @property
     def name(self) -> str:
@@ -59,8 +72,8 @@ class Member:
                 return
             # Killed in between, it still names all that matter, and some that do not.
             content = b"".join(map(_line, in_use))
-            os.pwrite(self._fd, content, 0)
-            os.ftruncate(self._fd, len(content))
+            os.pwrite(self._fd, content, _FIRST_LINE_BYTES)
+            os.ftruncate(self._fd, _FIRST_LINE_BYTES + len(content))
             self._lines = 0
 
     def leave(self) -> None:
@@ -95,7 +108,7 @@ class DeadMember:
 
     def series(self) -> list[SeriesUUID]:
         """Return the series whose books may be wrong."""
-        content = os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        content = os.pread(self._fd, os.fstat(self._fd).st_size, _FIRST_LINE_BYTES)
         return [
             SeriesUUID(line) for line in set(content.decode(errors="replace").split("\n")) if line
         ]
@@ -125,6 +138,20 @@ def find_dead(directory: Path) -> list[DeadMember]:
                 else:
                     dead.close()
     return found
+
+
+def find_reserved(directory: Path) -> dict[str, int]:
+    """Return what each process, dead or alive, says that it has reserved."""
+    reserved: dict[str, int] = {}
+    with suppress(OSError):
+        for path in directory.iterdir():
+            with suppress(OSError, ValueError), path.open("rb") as file:
+                reserved[path.name] = int(file.read(_FIRST_LINE_BYTES))
+    return reserved
+
+
+def _first_line(reserved_bytes: int) -> bytes:
+    return b"%0*d\n" % (_FIRST_LINE_BYTES - 1, reserved_bytes)
 
 
 def _make_locked(directory: Path) -> tuple[Path, int]:

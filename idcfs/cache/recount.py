@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idcfs.cache.inventory import OBJECTS, PARTIAL, count_series, is_plain, series_on_disk
-from idcfs.cache.members import find_dead
+from idcfs.cache.members import find_dead, find_reserved
 
 if TYPE_CHECKING:
     from idcfs.cache.book import Book
@@ -74,7 +74,9 @@ class Recount:
         return Drift(wrong, excess)
 
     def fill(self, book: Book) -> None:
-        """Count everything into empty books."""
+        """Count everything into empty books, reservations too."""
+        for member, reserved_bytes in find_reserved(self._members).items():
+            book.set_reserved(member, reserved_bytes, boot_id())
         self.count_all(book)
 
     def count_series(self, book: Book, series: SeriesUUID) -> None:

@@ -90,6 +90,12 @@ class Uses:
         with self._lock:
             self._note(series)
 
+    def state_reserved(self, size_bytes: int) -> None:
+        """Have books that are made anew know what this process has reserved."""
+        with self._lock:
+            if self._member is not None:
+                self._member.reserve(size_bytes)
+
     def leave(self) -> None:
         """End in order: nothing of ours needs to be counted again. Never raises."""
         with self._lock:
