@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 import platformdirs
 
-from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.cli.options import (
+    endpoint_options,
+    index_option,
+    limit_options,
+    log_option,
+    selection_options,
+)
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
@@ -100,6 +106,7 @@ def _parse_number(name: str, text: str) -> int:
     help='Where each series goes; "" puts all files into one directory.',
 )
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where fetched files are kept.")
+@limit_options
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, too.")
 @click.option("--uid", help="Owner of all files.  [default: you]")
@@ -122,6 +129,8 @@ def mount(
     source: Literal["aws", "gcs"],
     dir_template: str,
     cache_dir: Path | None,
+    cache_size: str | None,
+    min_free: str | None,
     foreground: bool,
     allow_other: bool,
     uid: str | None,
@@ -148,6 +157,8 @@ def mount(
         manifest=selected.manifest.absolute() if selected.manifest else None,
         index_path=index_path.absolute() if index_path else None,
         cache_dir=(cache_dir or platformdirs.user_cache_path("idcfs")).absolute(),
+        cache_size=cache_size,
+        min_free=min_free,
         endpoint_url=endpoint_url,
         source=source,
         ownership=Ownership(

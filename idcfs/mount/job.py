@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import DiskCache
+from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.catalog.catalog import Catalog
 from idcfs.errors import MountError
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
@@ -45,6 +46,9 @@ class MountRequest:
     endpoint_url: str | None
     source: Source
     ownership: Ownership
+    cache_size: str | None = None
+    min_free: str | None = None
+    """The cache's limits, as `idcfs.cache.limits` understands them."""
     allow_other: bool = False
     allow_nonempty: bool = False
     fuse_options: tuple[str, ...] = ()
@@ -65,7 +69,13 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
     layout = _open_tree(catalog, request)
     check_width(layout)
     store = S3Store(endpoint_url=request.endpoint_url, source=request.source)
-    cache = DiskCache(request.cache_dir)
+    ledger = DiskLedger(
+        request.cache_dir,
+        cache_size=request.cache_size,
+        min_free=request.min_free,
+        keep_limits=True,
+    )
+    cache = DiskCache(request.cache_dir, ledger=ledger)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     totals = layout.totals
     message = (
