@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MISSING, _STORED, _VERIFIED = range(3)
 
-_HEADER = struct.Struct("<4sI")
+_HEADER = struct.Struct("<4sI8s")
 _MAGIC = b"IDC1"
 
 
@@ -69,7 +69,8 @@ class Blocks:
         self._states[number] = _MISSING
 
     def check(self, extent: Extent, content: Bytes) -> list[int]:
-        """Compare whole blocks with their checksums; return the numbers of those that differ.
+        """Compare whole blocks with their checksums; return the numbers of those that
+        differ, or are missing.
 
         `extent` must begin and end at blocks' borders, or the object's end.
         """
@@ -77,24 +78,24 @@ class Blocks:
         view = memoryview(content)
         for number in self.numbers(extent):
             start = number * self.block_bytes - extent.offset
-            if zlib.crc32(view[start : start + self.block_bytes]) == self.sums[number]:
-                if self._states[number] == _STORED:
-                    self._states[number] = _VERIFIED
-            else:
+            checksum = zlib.crc32(view[start : start + self.block_bytes])
+            if self._states[number] == _MISSING or checksum != self.sums[number]:
                 bad.append(number)
+            elif self._states[number] == _STORED:
+                self._states[number] = _VERIFIED
         return bad
 
-    def encode(self) -> bytes:
-        """Return the checksums as they are kept beside a whole object."""
-        return _HEADER.pack(_MAGIC, self.block_bytes) + _little_endian(self.sums)
+    def encode(self, identity: bytes) -> bytes:
+        """Return the checksums as they are kept beside the whole object of this identity."""
+        return _HEADER.pack(_MAGIC, self.block_bytes, identity) + _little_endian(self.sums)
 
 
-def decode_blocks(size_bytes: int, content: bytes) -> Blocks | None:
-    """Return the blocks of a whole object from its kept checksums; None if they are none."""
+def decode_blocks(size_bytes: int, identity: bytes, content: bytes) -> Blocks | None:
+    """Return the blocks of a whole object from its kept checksums; None if they are not its."""
     if len(content) < _HEADER.size:
         return None
-    magic, block_bytes = _HEADER.unpack_from(content)
-    if magic != _MAGIC or not block_bytes:
+    magic, block_bytes, whose = _HEADER.unpack_from(content)
+    if magic != _MAGIC or not block_bytes or whose != identity:
         return None
     blocks = Blocks(size_bytes, block_bytes)
     if len(content) != _HEADER.size + 4 * blocks.count:

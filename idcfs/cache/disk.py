@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache.claims import Claims
 from idcfs.cache.format import prepare_root
-from idcfs.cache.held import Paths, Services
-from idcfs.cache.inventory import OBJECTS, PARTIAL, SUMS, is_plain
+from idcfs.cache.held import Services
+from idcfs.cache.inventory import is_plain
 from idcfs.cache.ledger import NoLedger
 from idcfs.cache.listings import decode_listing, encode_listing
 from idcfs.cache.objects import DiskObject
+from idcfs.cache.paths import object_paths
 from idcfs.cache.scratch import Scratch, move, remove_quietly
 from idcfs.errors import CacheError
 
@@ -104,9 +105,7 @@ class DiskCache:
         series, name = ref.series, ref.instance.name
         if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
-        place = (series[:2], series, name)
-        paths = [self._root.joinpath(tree, *place) for tree in (OBJECTS, PARTIAL, SUMS)]
-        return DiskObject(ref, Paths(*paths), self._services)
+        return DiskObject(ref, object_paths(self._root, series, name), self._services)
 
     def close(self) -> None:
         """Remove this process's unfinished files, and close the ledger. Never raises."""

@@ -19,16 +19,9 @@ if TYPE_CHECKING:
 
     from idcfs.cache.claims import Claims
     from idcfs.cache.ledger import Ledger
+    from idcfs.cache.paths import Paths
     from idcfs.cache.scratch import Scratch
     from idcfs.model import Bytes, Extent, ObjectRef
-
-
-class Paths(NamedTuple):
-    """Where one object's files belong."""
-
-    whole: Path
-    partial: Path
-    sums: Path
 
 
 class Services(NamedTuple):
@@ -87,7 +80,7 @@ def find_held(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
         if held is not None:  # its process was killed just before it gave it its name
             publish(held.file, paths.partial, paths.whole, services.scratch)
             return held
-        partial = open_partial(paths.partial, size_bytes, create=False)
+        partial = open_partial(paths, size_bytes, create=False)
     except (OSError, ValueError) as exc:
         raise CacheError(f"cannot open {paths.whole}: {exc}") from exc
     return None if partial is None else held_part(paths, partial)
@@ -112,10 +105,10 @@ def _find_whole(ref: ObjectRef, path: Path, paths: Paths, services: Services) ->
     status = os.fstat(file.number)
     if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
         return None
-    blocks = find_sums(file, size_bytes, paths.sums)
+    blocks = find_sums(file, size_bytes, paths)
     if blocks is None and path == paths.whole:
         blocks = remake_sums(file, ref, path)
         if blocks is not None:
             with suppress(OSError):
-                keep_sums(file, blocks, paths.sums, services.scratch)
+                keep_sums(file, blocks, paths, services.scratch)
     return None if blocks is None else Held(paths.whole, file, blocks)

@@ -56,6 +56,15 @@ def count_series(root: Path, series: SeriesUUID) -> tuple[int, int]:
     return size_bytes, files
 
 
+def list_objects(root: Path, tree: str) -> Iterator[tuple[SeriesUUID, str]]:
+    """Yield the series and names of all objects in one of the trees, a directory at a time."""
+    for prefix in sorted(_directories(root / tree)):
+        for series in sorted(_directories(root / tree / prefix)):
+            if series[:2] == prefix:
+                for entry in _files(root / tree / prefix / series):
+                    yield SeriesUUID(series), entry.name
+
+
 def remove_series(root: Path, series: SeriesUUID) -> int:
     """Remove all objects of a series, whole and partial; its listing stays.
 

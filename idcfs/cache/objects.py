@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
 from idcfs.cache.files import Descriptor, read_exactly, remove_same
-from idcfs.cache.held import Held, Paths, Services, find_held, held_part, is_one_unit
+from idcfs.cache.held import Held, Services, find_held, held_part, is_one_unit
 from idcfs.cache.partial import open_partial
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.sums import keep_sums
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.ledger import Reservation
+    from idcfs.cache.partial import PartialFile
+    from idcfs.cache.paths import Paths
     from idcfs.model import Bytes, ObjectRef
 
 _PATIENCE_S = 30.0
@@ -42,7 +44,9 @@ up all others; to fetch the same twice does no harm."""
 _POLL_S = (0.002, 0.05)
 """The first and the longest pause between looks whether the other has finished."""
 
-_READ_BYTES = 1 << 20
+_READ_BLOCKS = 8
+"""How many blocks are read at once to check an object that came in pieces."""
+
 _PAGE_BYTES = 4096
 
 logger = logging.getLogger(__name__)
@@ -193,7 +197,7 @@ class DiskObject:
                 file = Descriptor(fd)
             else:
                 if self._held is None:
-                    partial = open_partial(self._paths.partial, self._size, create=True)
+                    partial = open_partial(self._paths, self._size, create=True)
                     assert partial is not None
                     self._held = held_part(self._paths, partial)
                     self._new_files = 1
@@ -239,7 +243,7 @@ class DiskObject:
         blocks = Blocks(self._size, sizes.BLOCK_BYTES)
         for number, checksum in enumerate(writer.sums):
             blocks.note_stored(number, checksum, verified=True)
-        keep_sums(writer.file, blocks, self._paths.sums, self._services.scratch)
+        keep_sums(writer.file, blocks, self._paths, self._services.scratch)
         move(unfinished, self._paths.whole)
         self._held = Held(self._path, writer.file, blocks)
         self._new_files = 1
@@ -265,11 +269,11 @@ class DiskObject:
         partial = held.partial
 
         def keep(blocks: Blocks) -> None:
-            keep_sums(held.file, blocks, self._paths.sums, self._services.scratch)
+            keep_sums(held.file, blocks, self._paths, self._services.scratch)
 
         try:
-            if not checked:
-                self._check_md5(held)
+            if not checked and not self._check_md5(held, partial):
+                return
             with self._lock:
                 if partial.complete(keep, self._paths.whole, self._services.scratch):
                     self._held = held._replace(partial=None)
@@ -282,15 +286,28 @@ class DiskObject:
             # All of it is stored, though not under its final name: the next who opens it tries.
             logger.info("%s stays in parts: %s", self._path, exc)
 
-    def _check_md5(self, held: Held) -> None:
-        """Check the MD5 of an object that came in pieces, before it gets its name."""
+    def _check_md5(self, held: Held, partial: PartialFile) -> bool:
+        """Check the MD5 of an object that came in pieces, before it gets its name.
+
+        Tell whether all blocks are what was stored; those that are not become missing.
+        """
         if self._ref.instance.md5 is None:
-            return
+            return True
         check = ContentCheck(self._ref, self._ref.whole)
-        for offset in range(0, self._size, _READ_BYTES):
-            length = min(_READ_BYTES, self._size - offset)
-            check.update(memoryview(read_exactly(held.file, Extent(offset, length), self._path)))
+        bad: list[int] = []
+        for first in range(0, held.blocks.count, _READ_BLOCKS):
+            span = held.blocks.extent_of(range(first, min(first + _READ_BLOCKS, held.blocks.count)))
+            content = read_exactly(held.file, span, self._path)
+            bad += held.blocks.check(span, content)
+            check.update(memoryview(content))
+        if bad:
+            logger.warning("%s was damaged on disk (block %d)", self._path, bad[0])
+            with self._lock:
+                for number in bad:
+                    partial.clear(range(number, number + 1))
+            return False
         check.finish()
+        return True
 
     # Letting go
 

@@ -2,7 +2,7 @@
 
     [0, size)                    the object's bytes, holes where none have come yet
     [size rounded up to 4 KiB)   8 bytes a block: its CRC-32, and the same again, masked
-    the last 24 bytes            magic, block size, object size, CRC-32 of these
+    the last 32 bytes            magic, block size, object size, its mark, CRC-32 of these
 
 Table and content are one file, so that they come and go together. A block is stored when
 its record says so, and its record is written after its bytes: whoever dies in between has
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from idcfs.cache.paths import Paths
     from idcfs.cache.scratch import Scratch
 
 _PAGE_BYTES = 4096
@@ -39,7 +40,8 @@ _MASK = 0x69646366
 _TRIES = 100
 """How often a new file may be removed before it is locked: each time by another process."""
 
-_FOOTER = struct.Struct("<4sIQI4x")
+_FOOTER = struct.Struct("<4sIQ8sI4x")
+_CHECKED_BYTES = 24
 _MAGIC = b"IDP1"
 
 
@@ -131,17 +133,18 @@ class PartialFile:
         write_fully(self.file.number, table, _table_offset(self._size) + _RECORD.size * first)
 
 
-def open_partial(path: Path, size_bytes: int, *, create: bool) -> PartialFile | None:
+def open_partial(paths: Paths, size_bytes: int, *, create: bool) -> PartialFile | None:
     """Open what is stored of an object so far, or start anew with `create`.
 
     A file that is damaged counts as none, and is replaced. Raises OSError.
     """
+    path = paths.partial
     if not create:
         try:
             file = Descriptor(os.open(path, os.O_RDWR | OPENING))
         except (FileNotFoundError, PermissionError):
             return None
-        partial = _read_footer(path, file, size_bytes)
+        partial = _open_described(paths, file, size_bytes)
         if partial is not None:
             partial.refresh(range(partial.blocks.count))
         return partial
@@ -156,8 +159,8 @@ def open_partial(path: Path, size_bytes: int, *, create: bool) -> PartialFile | 
             if not status.st_nlink:
                 continue  # removed before it was locked
             if status.st_size == 0:
-                _start(file.number, size_bytes)
-            partial = _read_footer(path, file, size_bytes)
+                _start(file.number, size_bytes, paths.identity)
+            partial = _open_described(paths, file, size_bytes)
             if partial is None:
                 remove_same(path, status)
                 continue
@@ -166,17 +169,27 @@ def open_partial(path: Path, size_bytes: int, *, create: bool) -> PartialFile | 
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
 
 
-def read_object_size(fd: int, file_bytes: int) -> tuple[int, int] | None:
-    """Return the size of the object that a partial file is of, and of its blocks, by its footer."""
+def read_footer(fd: int, file_bytes: int, identity: bytes) -> tuple[int, int] | None:
+    """Return the size of the object that a partial file is of, and of its blocks.
+
+    None if its footer is damaged, or another object's.
+    """
     footer = os.pread(fd, _FOOTER.size, max(0, file_bytes - _FOOTER.size))
     if len(footer) != _FOOTER.size:
         return None
-    magic, block_bytes, size_bytes, checksum = _FOOTER.unpack(footer)
-    if magic != _MAGIC or checksum != zlib.crc32(footer[:16]) or not block_bytes:
+    magic, block_bytes, size_bytes, whose, checksum = _FOOTER.unpack(footer)
+    if magic != _MAGIC or whose != identity or not block_bytes:
+        return None
+    if checksum != zlib.crc32(footer[:_CHECKED_BYTES]):
         return None
     if file_bytes != _file_bytes(size_bytes, block_bytes):
         return None
     return size_bytes, block_bytes
+
+
+def is_unbegun(fd: int, file_bytes: int) -> bool:
+    """Tell whether a partial file has no footer yet: who opens it next begins it anew."""
+    return not any(os.pread(fd, _FOOTER.size, max(0, file_bytes - _FOOTER.size)))
 
 
 def publish(file: Descriptor, path: Path, target: Path, scratch: Scratch) -> None:
@@ -195,11 +208,11 @@ def publish(file: Descriptor, path: Path, target: Path, scratch: Scratch) -> Non
     remove_same(path, os.fstat(file.number))
 
 
-def _read_footer(path: Path, file: Descriptor, size_bytes: int) -> PartialFile | None:
-    found = read_object_size(file.number, os.fstat(file.number).st_size)
+def _open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFile | None:
+    found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
     if found is None or found[0] != size_bytes:
         return None
-    return PartialFile(path, file, size_bytes, found[1])
+    return PartialFile(paths.partial, file, size_bytes, found[1])
 
 
 def _create(path: Path) -> int:
@@ -211,10 +224,11 @@ def _create(path: Path) -> int:
         return os.open(path, flags, 0o600)
 
 
-def _start(fd: int, size_bytes: int) -> None:
+def _start(fd: int, size_bytes: int, identity: bytes) -> None:
     os.ftruncate(fd, _file_bytes(size_bytes, sizes.BLOCK_BYTES))
-    head = _FOOTER.pack(_MAGIC, sizes.BLOCK_BYTES, size_bytes, 0)[:16]
-    footer = _FOOTER.pack(_MAGIC, sizes.BLOCK_BYTES, size_bytes, zlib.crc32(head))
+    fields = (_MAGIC, sizes.BLOCK_BYTES, size_bytes, identity)
+    checksum = zlib.crc32(_FOOTER.pack(*fields, 0)[:_CHECKED_BYTES])
+    footer = _FOOTER.pack(*fields, checksum)
     write_fully(fd, footer, _file_bytes(size_bytes, sizes.BLOCK_BYTES) - _FOOTER.size)
 
 

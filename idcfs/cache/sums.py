@@ -1,10 +1,10 @@
 """Where the checksums of a whole object are kept: in an attribute of its file, or beside it.
 
 The attribute moves with the file in one rename and costs no block of its own: ext4 keeps
-up to some 14 checksums in the inode (1.8 MB of content). Where a file system has no such
+up to some 12 checksums in the inode (1.5 MB of content). Where a file system has no such
 attributes, or the checksums are too many for one, they are a small file in the tree
-`sums`. An object never changes under its name, so checksums can never belong to other
-content than that which they are found beside.
+`sums`. Both carry the object's mark. An object never changes under its name, so checksums
+with its mark can never be of other content.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from idcfs.model import Extent
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from idcfs.cache.paths import Paths
     from idcfs.cache.scratch import Scratch
     from idcfs.model import ObjectRef
 
@@ -38,9 +39,9 @@ _SIDECAR_LIMIT_BYTES = 1 << 30
 """What is read at most of a file that claims to hold checksums."""
 
 
-def keep_sums(file: Descriptor, blocks: Blocks, sidecar: Path, scratch: Scratch) -> None:
+def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: Scratch) -> None:
     """Keep the checksums of a file that is about to get its final name. Raises OSError."""
-    content = blocks.encode()
+    content = blocks.encode(paths.identity)
     if len(content) <= _ATTRIBUTE_LIMIT_BYTES:
         # Without attributes, or without room for one: beside it, then.
         with suppress(OSError):
@@ -50,24 +51,24 @@ def keep_sums(file: Descriptor, blocks: Blocks, sidecar: Path, scratch: Scratch)
     try:
         with os.fdopen(fd, "wb") as target:
             target.write(content)
-        move(unfinished, sidecar)
+        move(unfinished, paths.sums)
     except BaseException:
         remove_quietly(unfinished)
         raise
 
 
-def find_sums(file: Descriptor, size_bytes: int, sidecar: Path) -> Blocks | None:
+def find_sums(file: Descriptor, size_bytes: int, paths: Paths) -> Blocks | None:
     """Return what was kept for an open file; None if there is nothing of use."""
     with suppress(OSError):
-        found = decode_blocks(size_bytes, os.getxattr(file.number, ATTRIBUTE))
+        found = decode_blocks(size_bytes, paths.identity, os.getxattr(file.number, ATTRIBUTE))
         if found is not None:
             return found
     try:
-        fd = os.open(sidecar, os.O_RDONLY | OPENING)
+        fd = os.open(paths.sums, os.O_RDONLY | OPENING)
     except (OSError, ValueError):
         return None
     with os.fdopen(fd, "rb") as source, suppress(OSError):
-        return decode_blocks(size_bytes, source.read(_SIDECAR_LIMIT_BYTES))
+        return decode_blocks(size_bytes, paths.identity, source.read(_SIDECAR_LIMIT_BYTES))
     return None
 
 
