@@ -51,6 +51,10 @@ _IDLE_READERS = 64
 """Closed objects whose file stays open: a viewer closes and opens the same slide, whose
 pieces would be lost with it."""
 
+_IDLE_BYTES = 1 << 30
+"""The size of these objects together: nobody can evict a series of which a file is open,
+and a walk over slides of gigabytes must not fill the cache with what cannot go."""
+
 _INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
 times is wrong."""
@@ -180,8 +184,11 @@ class Fetcher:
         del self._readers[reader.ref]
         if not reader.goes_round:
             self._idle[reader.ref] = reader
-        while len(self._idle) > _IDLE_READERS:
+        while len(self._idle) > _IDLE_READERS or self._idle_bytes() > _IDLE_BYTES:
             self._idle.pop(next(iter(self._idle))).close()
+
+    def _idle_bytes(self) -> int:
+        return sum(ref.instance.size_bytes for ref in self._idle)
 
     async def ensure(self, ref: ObjectRef) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
