@@ -16,8 +16,9 @@ from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from idcfs.cache.audit import Damage
     from idcfs.cache.disk_ledger import DiskLedger
     from idcfs.cache.eviction import Evicted
     from idcfs.cli.options import Selected
@@ -68,6 +69,50 @@ def info(
     with _open(cache_dir) as (root, ledger):
         figures = examine(root, ledger, index_path, by_collection=by is not None)
     click.echo(json.dumps(figures)) if as_json else tell(figures)
+
+
+@cache.command()
+@_cache_options
+@click.option("--keep-damaged", is_flag=True, help="Only report; do not drop what is damaged.")
+@log_option
+def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
+    """Compare every byte in the cache with its checksum, and count what is there.
+
+    What is damaged is dropped, and fetched anew when it is wanted. Exits with 1 if
+    anything was damaged.
+    """
+    from idcfs.cache.audit import Checked, verify_cache
+
+    checked = Checked()
+    damaged: list[Damage] = []
+    with _open(cache_dir) as (root, ledger):
+        with _progress(ledger.totals().bytes) as observe:
+
+            def see(so_far: Checked) -> None:
+                nonlocal checked
+                checked = so_far
+                observe(so_far.size_bytes)
+
+            for each in verify_cache(root, drop=not keep_damaged, observe=see):
+                fate = "dropped" if each.dropped else "kept"
+                complain(f"series {each.series}, {each.name}: {each.reason} ({fate})")
+                damaged.append(each)
+        drift = ledger.recount()
+    figures = {
+        "objects": checked.objects,
+        "bytes": checked.size_bytes,
+        "damaged": len(damaged),
+        "dropped": sum(each.dropped for each in damaged),
+        "recounted_series": drift.series,
+    }
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        click.echo(
+            f"{checked.objects:,} files checked ({human_bytes(checked.size_bytes)}), "
+            f"{len(damaged):,} damaged; {drift.series:,} series counted anew"
+        )
+    return int(bool(damaged))
 
 
 @cache.command()
@@ -205,6 +250,22 @@ def _remove(ledger: DiskLedger, series: list[SeriesUUID], *, pinned: bool) -> Ev
 
     with tqdm(series, unit=" series", dynamic_ncols=True, leave=False) as bar:
         return ledger.evict(bar)
+
+
+@contextmanager
+def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Draw a progress bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done_bytes: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, dynamic_ncols=True, leave=False) as bar:
+
+        def draw(done_bytes: int) -> None:
+            bar.update(done_bytes - bar.n)
+
+        yield draw
 
 
 def _confirm(question: str) -> None:
