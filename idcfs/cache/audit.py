@@ -11,7 +11,7 @@ from idcfs.cache.files import OPENING, Descriptor, read_exactly, remove_same
 from idcfs.cache.inventory import OBJECTS, PARTIAL, list_objects
 from idcfs.cache.listings import decode_listing
 from idcfs.cache.partial import is_unbegun, open_partial, read_footer
-from idcfs.cache.paths import Paths, object_paths
+from idcfs.cache.paths import Paths
 from idcfs.cache.scratch import Scratch
 from idcfs.cache.sums import find_sums, keep_sums, remake_sums
 from idcfs.errors import CacheError
@@ -94,7 +94,7 @@ class _Auditor:
         self.root = root
         self.series = series
         self.name = name
-        self.paths: Paths = object_paths(root, series, name)
+        self.paths = Paths(root, series, name)
         self.checked = checked
         self.scratch = scratch
         self.drop = drop

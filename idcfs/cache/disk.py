@@ -25,7 +25,7 @@ from idcfs.cache.inventory import is_plain
 from idcfs.cache.ledger import NoLedger
 from idcfs.cache.listings import decode_listing, encode_listing
 from idcfs.cache.objects import DiskObject
-from idcfs.cache.paths import object_paths
+from idcfs.cache.paths import Paths
 from idcfs.cache.scratch import Scratch, move, remove_quietly
 from idcfs.errors import CacheError
 
@@ -105,7 +105,7 @@ class DiskCache:
         series, name = ref.series, ref.instance.name
         if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
-        return DiskObject(ref, object_paths(self._root, series, name), self._services)
+        return DiskObject(ref, Paths(self._root, series, name), self._services)
 
     def close(self) -> None:
         """Remove this process's unfinished files, and close the ledger. Never raises."""

@@ -73,17 +73,12 @@ def find_held(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
     """Open what there is: the whole object, or a part of it. Raises CacheError."""
     size_bytes = ref.instance.size_bytes
     try:
-        held = _find_whole(ref, paths.whole, paths, services)
+        held = _find_whole(ref, paths, services)
         if held is not None or is_one_unit(size_bytes):
             return held
-        held = _find_whole(ref, paths.partial, paths, services)
-        if held is not None:  # its process was killed just before it gave it its name
-            publish(held.file, paths.partial, paths.whole, services.scratch)
-            return held
-        partial = open_partial(paths, size_bytes, create=False)
+        return _find_completed(ref, paths, services) or _find_part(ref, paths)
     except (OSError, ValueError) as exc:
         raise CacheError(f"cannot open {paths.whole}: {exc}") from exc
-    return None if partial is None else held_part(paths, partial)
 
 
 def held_part(paths: Paths, partial: PartialFile) -> Held:
@@ -96,19 +91,40 @@ def is_one_unit(size_bytes: int) -> bool:
     return unit_bytes(size_bytes) >= size_bytes
 
 
-def _find_whole(ref: ObjectRef, path: Path, paths: Paths, services: Services) -> Held | None:
-    size_bytes = ref.instance.size_bytes
+def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
+    path = paths.whole
+    file = _open_of_size(path, ref.instance.size_bytes)
+    if file is None:
+        return None
+    blocks = find_sums(file, ref.instance.size_bytes, paths)
+    if blocks is None:
+        blocks = remake_sums(file, ref, path)
+        if blocks is not None:
+            with suppress(OSError):
+                keep_sums(file, blocks, paths, services.scratch)
+    return None if blocks is None else Held(path, file, blocks)
+
+
+def _find_completed(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
+    """Give an object its name, whose process was killed just before it did."""
+    file = _open_of_size(paths.partial, ref.instance.size_bytes)
+    blocks = None if file is None else find_sums(file, ref.instance.size_bytes, paths)
+    if file is None or blocks is None:
+        return None
+    publish(file, paths.partial, paths.whole, services.scratch)
+    return Held(paths.whole, file, blocks)
+
+
+def _find_part(ref: ObjectRef, paths: Paths) -> Held | None:
+    partial = open_partial(paths, ref.instance.size_bytes, create=False)
+    return None if partial is None else held_part(paths, partial)
+
+
+def _open_of_size(path: Path, size_bytes: int) -> Descriptor | None:
     try:
         file = Descriptor(os.open(path, os.O_RDONLY | OPENING))
     except (FileNotFoundError, PermissionError):  # a new one can take its place
         return None
     status = os.fstat(file.number)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
-        return None
-    blocks = find_sums(file, size_bytes, paths)
-    if blocks is None and path == paths.whole:
-        blocks = remake_sums(file, ref, path)
-        if blocks is not None:
-            with suppress(OSError):
-                keep_sums(file, blocks, paths, services.scratch)
-    return None if blocks is None else Held(paths.whole, file, blocks)
+    right = stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
+    return file if right else None

@@ -244,7 +244,7 @@ class DiskObject:
         for number, checksum in enumerate(writer.sums):
             blocks.note_stored(number, checksum, verified=True)
         keep_sums(writer.file, blocks, self._paths, self._services.scratch)
-        move(unfinished, self._paths.whole)
+        move(unfinished, self._path)
         self._held = Held(self._path, writer.file, blocks)
         self._new_files = 1
 
@@ -275,7 +275,7 @@ class DiskObject:
             if not checked and not self._check_md5(held, partial):
                 return
             with self._lock:
-                if partial.complete(keep, self._paths.whole, self._services.scratch):
+                if partial.complete(keep, self._path, self._services.scratch):
                     self._held = held._replace(partial=None)
         except IntegrityError:
             with self._lock:
@@ -319,7 +319,7 @@ class DiskObject:
                 return
             if held.partial is None:
                 with suppress(OSError):
-                    remove_same(self._paths.whole, os.fstat(held.file.number))
+                    remove_same(self._path, os.fstat(held.file.number))
                 self._services.ledger.dropped(self._ref.series, self._size, 1)
                 self._forget()
                 return

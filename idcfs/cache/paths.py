@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
 
 from idcfs.cache.inventory import OBJECTS, PARTIAL, SUMS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _IDENTITY_BYTES = 8
 
 
-class Paths(NamedTuple):
-    """The places of one object's files."""
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The places of one object's files. The names must be plain."""
 
-    whole: Path
-    partial: Path
-    sums: Path
+    root: Path
+    series: str
+    name: str
+
+    @property
+    def whole(self) -> Path:
+        """The object itself, complete."""
+        return self._in(OBJECTS)
+
+    @property
+    def partial(self) -> Path:
+        """What has come of it so far."""
+        return self._in(PARTIAL)
+
+    @property
+    def sums(self) -> Path:
+        """Its checksums, where they are no attribute of the file."""
+        return self._in(SUMS)
 
     @property
     def identity(self) -> bytes:
@@ -26,13 +40,10 @@ class Paths(NamedTuple):
 
         A file that somebody moved under another object's name has the wrong one.
         """
-        return identity_of(self.whole.parent.name, self.whole.name)
+        return identity_of(self.series, self.name)
 
-
-def object_paths(root: Path, series: str, name: str) -> Paths:
-    """Return the places of an object's files, whose names must be plain."""
-    place = (series[:2], series, name)
-    return Paths(*(root.joinpath(tree, *place) for tree in (OBJECTS, PARTIAL, SUMS)))
+    def _in(self, tree: str) -> Path:
+        return Path(f"{self.root}/{tree}/{self.series[:2]}/{self.series}/{self.name}")
 
 
 def identity_of(series: str, name: str) -> bytes:
