@@ -85,6 +85,21 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Hits:
+    """How often the cache had what was wanted, since its books were made."""
+
+    opened: int
+    """Objects opened, by all processes."""
+    stored: int
+    """Objects of which something had to be fetched first."""
+
+    @property
+    def ratio(self) -> float | None:
+        """The share of those opened that were there; None if none was opened."""
+        return max(1 - self.stored / self.opened, 0.0) if self.opened else None
+
+
+@dataclass(frozen=True, slots=True)
 class Victim:
     """A series that may have to go, and its place in the order."""
 
@@ -211,6 +226,8 @@ class Book:
 
     def count(self, name: str, by: int) -> None:
         """Add to a counter."""
+        if not by:
+            return
         self._run(
             "INSERT INTO counters VALUES (?, ?) "
             "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",

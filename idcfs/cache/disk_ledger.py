@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idcfs.cache.accounts import Accounts, locked
-from idcfs.cache.book import PROTECTED_SHARE
+from idcfs.cache.book import PROTECTED_SHARE, Hits
 from idcfs.cache.eviction import Evicted, Eviction
-from idcfs.cache.limits import Limits, keep, measure_disk, read_kept, resolve_limits
+from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount, boot_id
 from idcfs.cache.room import Room, needed_bytes
@@ -83,6 +83,7 @@ class DiskLedger:
         self._waited_in_vain = False
         self._limits: Limits | None = None
         self._touched: dict[SeriesUUID, float] = {}
+        self._opened = 0
         self._boot = boot_id()
         self._reserved_bytes = 0
         self.pins = Pins(root)
@@ -126,6 +127,7 @@ class DiskLedger:
     def touch(self, series: SeriesUUID) -> None:
         """See `Ledger.touch`."""
         self._touched[series] = self._clock()
+        self._opened += 1  # threads may lose one now and then: it is for a ratio
         self._become_due()
 
     def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
@@ -160,6 +162,14 @@ class DiskLedger:
             self._begin()
             with self._transaction() as (book, _):
                 return list(book.accounts())
+
+    def hits(self) -> Hits:
+        """Return how often the cache had what was opened. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                counters = book.counters()
+        return Hits(counters.get("opened", 0), counters.get("stored", 0))
 
     def recount(self) -> Drift:
         """Set the books right by counting all files. Blocks; raises CacheError."""
@@ -224,7 +234,7 @@ class DiskLedger:
                 if not evicted.series:
                     if time.monotonic() >= end:
                         self._waited_in_vain = True
-                        raise CacheError(_tell_why(limits, needed, evicted))
+                        raise CacheError(evicted.tell_why(needed, limits))
                     time.sleep(_RETRY_S)
             self._waited_in_vain = False
             return reservation
@@ -268,16 +278,10 @@ class DiskLedger:
                 raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
             with self._transaction() as (book, _):
                 held_bytes = book.totals().bytes
-            self._limits = resolve_limits(disk, held_bytes, *self._agree())
+            self._limits = resolve_limits(
+                disk, held_bytes, *agree(self._root, *self._wanted, keep=self._keep_limits)
+            )
         return self._limits
-
-    def _agree(self) -> tuple[str | None, str | None]:
-        """Return the limits that hold: those said here, else those said last."""
-        kept = read_kept(self._root)
-        cache_size, min_free = self._wanted[0] or kept[0], self._wanted[1] or kept[1]
-        if self._keep_limits and (cache_size, min_free) != kept:
-            keep(self._root, cache_size, min_free)
-        return cache_size, min_free
 
     def _clear_up(self) -> None:
         """Take back what dead processes had reserved."""
@@ -321,6 +325,9 @@ class DiskLedger:
             book.add(series, size_bytes, files, now_s)
         for series, at_s in list(touched.items()):
             book.touch(series, at_s)
+        opened, self._opened = self._opened, 0
+        book.count("opened", opened)
+        book.count("stored", sum(max(files, 0) for _, files in changes.stored.values()))
         self._state_reserved(book, changes.reserved_bytes)
         if touched and self._limits is not None and self._limits.size_bytes is not None:
             book.demote(round(self._limits.size_bytes * PROTECTED_SHARE), now_s)
@@ -346,17 +353,3 @@ class DiskLedger:
                 failing = True
             if failing or not self._room.is_empty:
                 self._due.set()
-
-
-def _tell_why(limits: Limits, needed: int, evicted: Evicted) -> str:
-    kept = [
-        f"{count:,} series {why}"
-        for count, why in ((evicted.pinned, "are pinned"), (evicted.in_use, "are in use"))
-        if count
-    ]
-    size = "no limit" if limits.size_bytes is None else f"a limit of {limits.size_bytes:,} bytes"
-    return (
-        f"no room for {needed:,} bytes in the cache: it has {size}, leaves "
-        f"{limits.min_free_bytes:,} bytes of the disk free, and nothing can be evicted"
-        + (f" ({', '.join(kept)})" if kept else "")
-    )

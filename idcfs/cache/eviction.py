@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache.accounts import Accounts
     from idcfs.cache.book import Victim
+    from idcfs.cache.limits import Limits
     from idcfs.cache.pins import Pins
     from idcfs.cache.series_locks import SeriesLocks
     from idcfs.model import SeriesUUID
@@ -40,6 +41,19 @@ class Evicted:
     """Series that stay because somebody has them open."""
     failures: list[str] = field(default_factory=list)
     """A line for each series that could not be removed."""
+
+    def tell_why(self, needed_bytes: int, limits: Limits) -> str:
+        """Say why there is no room, although this was tried."""
+        reasons = ((self.pinned, "are pinned"), (self.in_use, "are in use"))
+        kept = ", ".join(f"{count:,} series {why}" for count, why in reasons if count)
+        size = "no limit"
+        if limits.size_bytes is not None:
+            size = f"a limit of {limits.size_bytes:,} bytes"
+        return (
+            f"no room for {needed_bytes:,} bytes in the cache: it has {size}, leaves "
+            f"{limits.min_free_bytes:,} bytes of the disk free, and nothing can be evicted"
+            + (f" ({kept})" if kept else "")
+        )
 
 
 class Eviction:

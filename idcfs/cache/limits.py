@@ -105,6 +105,17 @@ def resolve_limits(
     return Limits(size_bytes, min_free_bytes)
 
 
+def agree(
+    root: Path, cache_size: str | None, min_free: str | None, *, keep: bool
+) -> tuple[str | None, str | None]:
+    """Return the limits that hold: those said here, else those said last. `keep` what is said."""
+    kept = read_kept(root)
+    agreed = (cache_size or kept[0], min_free or kept[1])
+    if keep and agreed != kept:
+        keep_limits(root, *agreed)
+    return agreed
+
+
 def read_kept(root: Path) -> tuple[str | None, str | None]:
     """Return the `--cache-size` and `--min-free` that were last said for a cache."""
     said: dict[str, str] = {}
@@ -123,7 +134,7 @@ def read_kept(root: Path) -> tuple[str | None, str | None]:
     return said.get("cache-size"), said.get("min-free")
 
 
-def keep(root: Path, cache_size: str | None, min_free: str | None) -> None:
+def keep_limits(root: Path, cache_size: str | None, min_free: str | None) -> None:
     """Write down what a user said, for all who use the cache later. Never raises."""
     said = {"cache-size": cache_size, "min-free": min_free}
     text = "".join(f"{name} = {value}\n" for name, value in said.items() if value is not None)

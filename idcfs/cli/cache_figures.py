@@ -24,7 +24,7 @@ def examine(
     from idcfs.cache.limits import measure_disk
 
     limits, totals, accounts = ledger.limits(), ledger.totals(), ledger.accounts()
-    pinned = ledger.pins.all()
+    hits, pinned = ledger.hits(), ledger.pins.all()
     here = [account for account in accounts if account.series in pinned]
     figures: dict[str, Any] = {
         "directory": str(root),
@@ -34,6 +34,8 @@ def examine(
         "min_free_bytes": limits.min_free_bytes,
         "series": totals.series,
         "files": totals.files,
+        "opened": hits.opened,
+        "hit_ratio": hits.ratio,
         "protected_bytes": totals.protected_bytes,
         "pinned_series": len(pinned),
         "pinned_cached_series": len(here),
@@ -70,6 +72,9 @@ def tell(figures: dict[str, Any]) -> None:
     click.echo(f"free    {human_bytes(figures['free_bytes'])}  (at least {least} stay free)")
     click.echo(f"series  {figures['series']:,}")
     click.echo(f"files   {figures['files']:,}")
+    ratio = figures["hit_ratio"]
+    if ratio is not None:
+        click.echo(f"hits    {ratio:.1%} of {figures['opened']:,} objects opened were here")
     click.echo(
         f"pinned  {figures['pinned_series']:,} series, of which "
         f"{figures['pinned_cached_series']:,} are here ({human_bytes(figures['pinned_bytes'])})"

@@ -42,6 +42,19 @@ def test_dropped_bytes_leave_the_books(root: Path) -> None:
     ledger.close()
 
 
+def test_hits_are_what_was_opened_and_need_not_be_fetched(root: Path) -> None:
+    ledger = quiet(root, None)
+    assert ledger.hits().ratio is None
+    store(root, ledger, name(1), 10_000)
+    ledger.flush()
+    ledger.close()
+    ledger = quiet(root, None)
+    for _ in range(3):
+        ledger.touch(name(1))
+    assert (ledger.hits().opened, ledger.hits().stored, ledger.hits().ratio) == (4, 1, 0.75)
+    ledger.close()
+
+
 def test_the_longest_unused_goes_first(root: Path) -> None:
     clock = Clock()
     ledger = quiet(root, 20 * BLOCK, clock=clock)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from idcfs.cache.limits import keep
+from idcfs.cache.limits import keep_limits
 from tests.support.mounting import DEADLINE_S, Launcher
 from tests.unit.cache.ledgers import BLOCK, on_disk, quiet
 
@@ -33,7 +33,7 @@ def answer(idcfs: Idcfs, *arguments: str, status: int = 0) -> dict[str, Any]:
 
 def test_info_tells_size_limit_and_collections(idcfs: Idcfs, filled: Path) -> None:
     where = f"--cache-dir={filled}"
-    keep(filled, "10M", "1k")
+    keep_limits(filled, "10M", "1k")
     figures = answer(idcfs, "info", where, "--by=collection")
     assert figures["bytes"] == sum(on_disk(filled).values()) == 21 * BLOCK
     assert (figures["series"], figures["files"]) == (6, 6)
