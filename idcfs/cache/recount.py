@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache.inventory import OBJECTS, PARTIAL, count_series, is_plain, series_on_disk
 from idcfs.cache.members import find_dead, find_reserved
+from idcfs.cache.scratch import remove_abandoned
 
 if TYPE_CHECKING:
     from idcfs.cache.book import Book
@@ -94,6 +95,10 @@ class Recount:
 
     def clear_up(self, book: Book, dead: list[DeadMember]) -> None:
         """Take back what dead processes had reserved, and count what they used."""
+        if dead:
+            # What they were writing lies there, and nobody has reserved it any more.
+            with suppress(OSError):
+                remove_abandoned(self._root / "scratch")
         boots, here = book.members(), boot_id()
         # Somebody has removed their files, or after a power cut these may be incomplete.
         lost = boots.keys() - self._present()

@@ -42,7 +42,7 @@ class Scratch:
     def prepare(self) -> None:
         """Make the directory, and remove what killed processes left. Raises OSError."""
         self._renew()
-        _remove_abandoned(self._parent)
+        remove_abandoned(self._parent)
 
     def create(self) -> tuple[Path, int]:
         """Make a new file and return its path and a descriptor to read and write it.
@@ -113,7 +113,8 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(parent))
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
+    """Remove the scratch directories of processes that have died. Raises OSError."""
     for directory in parent.iterdir():
         # Anything that cannot be looked into is left alone.
         with suppress(OSError):

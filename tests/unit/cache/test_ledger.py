@@ -185,6 +185,19 @@ def test_a_file_that_a_dead_process_never_counted_is_counted(root: Path) -> None
     after.close()
 
 
+def test_what_the_dead_were_writing_is_removed_before_its_room_is_given_out(root: Path) -> None:
+    victim = quiet(root, None)
+    victim.reserve(BLOCK)
+    unfinished = root / "scratch" / "of-the-dead" / "0"
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_bytes(bytes(BLOCK))
+    die(victim)
+    after = quiet(root, None)
+    after.flush()
+    assert not unfinished.parent.exists()
+    after.close()
+
+
 def test_after_a_power_cut_everything_is_counted(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ def test_a_directory_removed_before_it_was_locked_is_made_again(
     def late_flock(fd: int, how: int) -> None:
         if how == fcntl.LOCK_EX and not interrupted:
             interrupted.append(fd)
-            scratch._remove_abandoned(root / "scratch")
+            scratch.remove_abandoned(root / "scratch")
         flock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", late_flock)
