@@ -245,6 +245,7 @@ class DiskObject:
             blocks.note_stored(number, checksum, verified=True)
         keep_sums(writer.file, blocks, self._paths, self._services.scratch)
         move(unfinished, self._path)
+        writer.is_moved = True
         self._held = Held(self._path, writer.file, blocks)
         self._new_files = 1
 
@@ -348,7 +349,7 @@ class DiskObject:
         writer.reservation.release()
         first = writer.extent.offset // unit_bytes(self._size)
         self._services.claims.release(self._ref.key, first, writer.claimed_units)
-        if writer.own_path is not None:
+        if writer.own_path is not None and not writer.is_moved:
             remove_quietly(writer.own_path)
 
     def _forget(self) -> None:

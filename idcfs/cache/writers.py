@@ -58,6 +58,8 @@ class UnitWriter:
         self.file = file
         self.own_path = own_path
         """The unfinished file, where it is the writer's alone."""
+        self.is_moved = False
+        """Whether that file has got its final name."""
         self.reservation = reservation
         self.claimed_units = claimed_units
         """How many units are claimed; 0 if waiting for the claim was in vain."""

@@ -107,6 +107,11 @@ def _parse_number(name: str, text: str) -> int:
 )
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where fetched files are kept.")
 @limit_options
+@click.option(
+    "--verify-reads",
+    is_flag=True,
+    help="Compare cached bytes with their checksums at every read, not only at the first.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, too.")
 @click.option("--uid", help="Owner of all files.  [default: you]")
@@ -131,6 +136,7 @@ def mount(
     cache_dir: Path | None,
     cache_size: str | None,
     min_free: str | None,
+    verify_reads: bool,
     foreground: bool,
     allow_other: bool,
     uid: str | None,
@@ -159,6 +165,7 @@ def mount(
         cache_dir=(cache_dir or platformdirs.user_cache_path("idcfs")).absolute(),
         cache_size=cache_size,
         min_free=min_free,
+        verify_reads=verify_reads,
         endpoint_url=endpoint_url,
         source=source,
         ownership=Ownership(

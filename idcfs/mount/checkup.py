@@ -65,7 +65,10 @@ def _check_index(index_path: Path | None) -> Finding:
 
 def _check_cache(cache_dir: Path) -> Finding:
     try:
-        DiskCache(cache_dir).close()
+        cache = DiskCache(cache_dir)
+        cache.close()
+        if cache.failure is not None:
+            raise cache.failure
         free = shutil.disk_usage(cache_dir).free
     except (CacheError, OSError) as exc:
         return Finding("cache", False, str(exc), "choose another directory with --cache-dir")

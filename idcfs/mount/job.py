@@ -49,6 +49,7 @@ class MountRequest:
     cache_size: str | None = None
     min_free: str | None = None
     """The cache's limits, as `idcfs.cache.limits` understands them."""
+    verify_reads: bool = False
     allow_other: bool = False
     allow_nonempty: bool = False
     fuse_options: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
         require(check_allow_other())
     mountpoint = prepare_mountpoint(request.mountpoint, allow_nonempty=request.allow_nonempty)
     _keep_apart(mountpoint, request)
+    DiskCache(request.cache_dir).close()  # before a layout is put into a directory not ours
     catalog = Catalog.open(request.index_path)
     layout = _open_tree(catalog, request)
     check_width(layout)
@@ -75,7 +77,7 @@ def run_mount(request: MountRequest, ready: Callable[[str], None]) -> None:
         min_free=request.min_free,
         keep_limits=True,
     )
-    cache = DiskCache(request.cache_dir, ledger=ledger)
+    cache = DiskCache(request.cache_dir, ledger=ledger, verify_reads=request.verify_reads)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     totals = layout.totals
     message = (
