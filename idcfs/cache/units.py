@@ -25,7 +25,7 @@ cost 0.4 ms; at 16 KiB, a large object's checksums would take eight times the sp
 
 UNIT_BYTES = 1 << 20
 """The unit of larger objects, a multiple of the blocks that have a checksum: on a link of
-30 ms and 80 MB/s a tile costs 43 ms, where units of 8 MiB would cost 135 ms and sixteen
+30 ms and 80 MB/s a tile takes 44 ms, where units of 8 MiB would take 136 ms and eight
 times the bytes; smaller ones save hardly any time. A sequential reader has adjacent units
 fetched as one (`RUN_BYTES`)."""
 
