@@ -26,7 +26,7 @@ TREES = (PARTIAL, OBJECTS, SUMS)
 """The trees that hold what belongs to objects, each `<ab>/<series UUID>/<name>`. Removed in
 this order: checksums without their object are harmless."""
 
-_ST_BLOCK_BYTES = 512
+ST_BLOCK_BYTES = 512
 """The unit of `st_blocks`, whatever the file system's own is (stat(2))."""
 
 
@@ -116,4 +116,4 @@ def _occupied_bytes(entry: os.DirEntry[str]) -> int:
         status = entry.stat(follow_symlinks=False)
     except OSError:
         return 0
-    return status.st_blocks * _ST_BLOCK_BYTES if stat.S_ISREG(status.st_mode) else 0
+    return status.st_blocks * ST_BLOCK_BYTES if stat.S_ISREG(status.st_mode) else 0

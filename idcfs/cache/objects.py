@@ -19,6 +19,7 @@ from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
 from idcfs.cache.files import Descriptor, read_exactly, remove_same
 from idcfs.cache.held import Held, Services, find_held, held_part, is_one_unit
+from idcfs.cache.inventory import ST_BLOCK_BYTES
 from idcfs.cache.partial import open_partial
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.sums import keep_sums
@@ -281,7 +282,7 @@ class DiskObject:
         except IntegrityError:
             with self._lock:
                 partial.remove()
-                self._forget()
+                self._drop(held)
             raise
         except (OSError, CacheError) as exc:
             # All of it is stored, though not under its final name: the next who opens it tries.
@@ -321,14 +322,20 @@ class DiskObject:
             if held.partial is None:
                 with suppress(OSError):
                     remove_same(self._path, os.fstat(held.file.number))
-                self._services.ledger.dropped(self._ref.series, self._size, 1)
-                self._forget()
+                self._drop(held)
                 return
             try:
                 held.partial.clear(held.blocks.numbers(extent))
             except (OSError, CacheError):
                 held.partial.remove()
-                self._forget()
+                self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        """Forget a file whose name is gone, and take it off the books. The lock is held."""
+        with suppress(OSError):
+            occupied_bytes = os.fstat(held.file.number).st_blocks * ST_BLOCK_BYTES
+            self._services.ledger.dropped(self._ref.series, occupied_bytes, 1)
+        self._forget()
 
     def close(self) -> None:
         """See `CachedObject.close`."""
