@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache.accounts import Accounts, locked
 from idcfs.cache.book import PROTECTED_SHARE, Hits
 from idcfs.cache.eviction import Evicted, Eviction
+from idcfs.cache.inventory import count_series
 from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount, boot_id
@@ -181,11 +182,15 @@ class DiskLedger:
     def evict(self, series: Iterable[SeriesUUID], *, spare_pinned: bool = True) -> Evicted:
         """Remove these series, as far as nobody uses them. Blocks; raises CacheError."""
         sizes = {account.series: account.bytes for account in self.accounts()}
+
+        def held() -> Iterator[tuple[SeriesUUID, int]]:
+            for each in series:
+                # What was stored in these seconds is not in the books yet.
+                if size_bytes := sizes.get(each) or count_series(self._root, each)[0]:
+                    yield each, size_bytes
+
         with self._books:
-            return self._eviction.remove(
-                ((each, sizes[each]) for each in series if each in sizes),
-                spare_pinned=spare_pinned,
-            )
+            return self._eviction.remove(held(), spare_pinned=spare_pinned)
 
     def pin(self, series: SeriesUUID) -> bool:
         """Keep a series until it is unpinned; tell whether it was not pinned yet.

@@ -145,12 +145,15 @@ def clear(cache_dir: Path | None, as_json: bool, pinned: bool, yes: bool) -> int
     Listings stay: they are small, and right for ever. Nothing is touched that idcfs has
     not put there.
     """
+    from idcfs.cache.inventory import series_on_disk
+
     with _open(cache_dir) as (root, ledger):
         totals = ledger.totals()
         if not yes and totals.series:
             _confirm(f"Remove {totals.series:,} series ({human_bytes(totals.bytes)}) from {root}?")
-        series = [account.series for account in ledger.accounts()]
-        evicted = _remove(ledger, series, pinned=pinned)
+        series = {account.series for account in ledger.accounts()}
+        series |= {each for each, _, _ in series_on_disk(root)}  # the latest are not in the books
+        evicted = _remove(ledger, sorted(series), pinned=pinned)
         if pinned:
             for each in ledger.pins.all():
                 ledger.pins.remove(each)

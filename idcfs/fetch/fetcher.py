@@ -55,6 +55,9 @@ _IDLE_BYTES = 1 << 30
 """The size of these objects together: nobody can evict a series of which a file is open,
 and a walk over slides of gigabytes must not fill the cache with what cannot go."""
 
+_IDLE_S = 5.0
+"""Nor for longer than this, twice at most: a user may want to evict what was just read."""
+
 _INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
 times is wrong."""
@@ -101,6 +104,7 @@ class Fetcher:
         )
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
+        self._sweeping = False
         self._memory: TTLCache[UnitsKey, Filled] = TTLCache(
             _MEMORY_BYTES,
             _MEMORY_TTL_S,
@@ -184,8 +188,23 @@ class Fetcher:
         del self._readers[reader.ref]
         if not reader.goes_round:
             self._idle[reader.ref] = reader
+            if not self._sweeping:
+                self._sweeping = True
+                # Not in the nursery: whoever waits for its end would wait for this.
+                trio.lowlevel.spawn_system_task(self._sweep)
         while len(self._idle) > _IDLE_READERS or self._idle_bytes() > _IDLE_BYTES:
             self._idle.pop(next(iter(self._idle))).close()
+
+    async def _sweep(self) -> None:
+        """Close readers that stay idle; ends when none is left."""
+        try:
+            while self._idle:
+                idle = set(self._idle)
+                await trio.sleep(_IDLE_S)
+                for ref in idle & self._idle.keys():
+                    self._idle.pop(ref).close()
+        finally:
+            self._sweeping = False
 
     def _idle_bytes(self) -> int:
         return sum(ref.instance.size_bytes for ref in self._idle)
