@@ -1,9 +1,12 @@
-"""The cache as a directory of plain files.
+"""The cache as a directory of plain files, described in docs/cache-format.md.
 
-    CACHEDIR.TAG                        tells backup programs to pass over it
+    CACHEDIR.TAG, format                say what this is, and in which version
     objects/<ab>/<series UUID>/<name>   whole objects, as they are in the store
+    partial/<ab>/<series UUID>/<name>   large objects while they fill, sparse
+    sums/<ab>/<series UUID>/<name>      checksums that do not fit into a file attribute
     listings/<ab>/<series UUID>         what a series holds, kept for ever
     scratch/<random>/                   unfinished files, one directory a process
+    claims                              locked byte by byte by those who fetch
 
 `<ab>` are the first two characters of the UUID, so that no directory gets too wide.
 A file has its final name only when it is whole and checked.
@@ -11,44 +14,71 @@ A file has its final name only when it is whole and checked.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
+from idcfs.cache.claims import Claims
+from idcfs.cache.format import prepare_root
+from idcfs.cache.held import Services
+from idcfs.cache.inventory import is_plain
+from idcfs.cache.ledger import NoLedger
 from idcfs.cache.listings import decode_listing, encode_listing
 from idcfs.cache.objects import DiskObject
-from idcfs.cache.scratch import Scratch, remove_quietly
+from idcfs.cache.paths import Paths
+from idcfs.cache.scratch import Scratch, move, remove_quietly
 from idcfs.errors import CacheError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from idcfs.cache.ledger import Ledger
     from idcfs.model import Listing, ObjectRef, SeriesUUID
 
-# The signature that https://bford.info/cachedir/ asks for.
-_TAG = b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache of idcfs.\n"
+logger = logging.getLogger(__name__)
 
 
 class DiskCache:
     """A `Cache` in a directory of a local file system. See the protocol for the contract.
 
-    Any number of processes may use one directory. Raises CacheError when the
-    directory cannot be made or written.
+    Any number of processes of one user may use one directory. `ledger` keeps it within
+    its limits, and is closed with it. Every block is compared with its checksum at its
+    first use after an object is opened; with `verify_reads`, at every use.
+
+    A directory that cannot be written is read: `failure` says why. Raises CacheError when
+    it cannot be used at all, is not ours, or is of a newer format.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._objects = root / "objects"
+    def __init__(
+        self, root: Path, *, ledger: Ledger | None = None, verify_reads: bool = False
+    ) -> None:
+        self._root = root
         self._listings = root / "listings"
+        self._scratch = Scratch(root / "scratch")
+        self._claims = Claims(root / "claims")
+        self._ledger = ledger or NoLedger()
+        self._services = Services(self._scratch, self._claims, self._ledger, verify_reads)
+        self.failure: CacheError | None = None
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            tag = root / "CACHEDIR.TAG"
-            if not tag.exists():
-                tag.write_bytes(_TAG)
-            self._scratch = Scratch(root / "scratch")
+            failed = prepare_root(root) or self._prepare_scratch()
         except (OSError, ValueError) as exc:
             raise CacheError(
                 f"cannot use the cache directory {root}: {_reason(exc)}; "
                 "choose another with --cache-dir"
             ) from exc
+        if failed is not None:
+            self.failure = CacheError(
+                f"cannot write to the cache directory {root}: {_reason(failed)}; "
+                "what it holds is used, and nothing is added"
+            )
+            logger.warning("%s", self.failure)
+
+    def _prepare_scratch(self) -> OSError | None:
+        try:
+            self._scratch.prepare()
+        except OSError as exc:
+            return exc
+        return None
 
     def find_listing(self, series: SeriesUUID) -> Listing | None:
         """See `Cache.find_listing`."""
@@ -73,34 +103,30 @@ class DiskCache:
     def open(self, ref: ObjectRef) -> DiskObject:
         """See `Cache.open`."""
         series, name = ref.series, ref.instance.name
-        if not _is_plain(series) or not _is_plain(name):
+        if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
-        return DiskObject(ref, self._objects / series[:2] / series / name, self._scratch)
+        return DiskObject(ref, Paths(self._root, series, name), self._services)
 
     def close(self) -> None:
-        """Remove this process's unfinished files. Never raises."""
+        """Remove this process's unfinished files, and close the ledger. Never raises."""
         self._scratch.close()
+        self._claims.close()
+        self._ledger.close()
 
     def _listing_path(self, series: SeriesUUID) -> Path:
-        if not _is_plain(series):
+        if not is_plain(series):
             raise CacheError(f"cannot keep a listing under the name {series!r}")
         return self._listings / series[:2] / series
 
     def _write(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished, fd = self._scratch.create()
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
-            unfinished.rename(path)
+            move(unfinished, path)
         except BaseException:
             remove_quietly(unfinished)
             raise
-
-
-def _is_plain(name: str) -> bool:
-    """Tell whether a name stays where it is put, and so do its first two characters."""
-    return "/" not in name and name[:2] not in {"", ".", ".."}
 
 
 def _reason(exc: OSError | ValueError) -> str:

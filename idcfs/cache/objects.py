@@ -1,283 +1,372 @@
 """One object in the cache: a plain file when whole, a sparse one while it fills.
 
-Small objects are one unit and are fetched whole. Larger ones are fetched in
-aligned units into a sparse scratch file, which moves under the object's name when
-the last unit is there and the content has been checked.
+Small objects are one unit: they are fetched whole into a scratch file. Larger ones are
+fetched in aligned units into a partial file that every process shares and that survives
+them all; it moves under the object's name when the last unit is there and the content has
+been checked.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
-import stat
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from idcfs.cache.scratch import remove_quietly
-from idcfs.cache.units import units
+from idcfs.cache import units as sizes
+from idcfs.cache.blocks import Blocks
+from idcfs.cache.files import Descriptor, read_exactly, remove_same
+from idcfs.cache.held import Held, Services, find_held, held_part, is_one_unit
+from idcfs.cache.inventory import ST_BLOCK_BYTES
+from idcfs.cache.partial import open_partial
+from idcfs.cache.scratch import move, remove_quietly
+from idcfs.cache.sums import keep_sums
+from idcfs.cache.units import adjacent, unit_bytes, units
 from idcfs.cache.verify import ContentCheck
+from idcfs.cache.writers import UnitWriter
 from idcfs.errors import CacheError, IntegrityError
-from idcfs.model import Bytes, Extent
+from idcfs.model import Extent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from idcfs.cache.scratch import Scratch
-    from idcfs.model import ObjectRef
+    from idcfs.cache.ledger import Reservation
+    from idcfs.cache.partial import PartialFile
+    from idcfs.cache.paths import Paths
+    from idcfs.model import Bytes, ObjectRef
 
-_COPY_BYTES = 1 << 20
+_PATIENCE_S = 30.0
+"""How long another's transfer of the same bytes is waited for: one that stalls must not hold
+up all others; to fetch the same twice does no harm."""
 
-_NOT_NOW = {errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-"""What `preadv(RWF_NOWAIT)` says when the bytes are not in memory, or cannot say."""
+_POLL_S = (0.002, 0.05)
+"""The first and the longest pause between looks whether the other has finished."""
 
+_READ_BLOCKS = 8
+"""How many blocks are read at once to check an object that came in pieces."""
 
-class _Descriptor:
-    """An open file, closed when its last user lets go of it.
+_PAGE_BYTES = 4096
 
-    Threads may still be reading when an object is discarded: were the number closed
-    under them, the kernel could give it to another file, and they would read that.
-    """
-
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            os.close(self.number)
+logger = logging.getLogger(__name__)
 
 
 class DiskObject:
     """A `CachedObject` on a local file system. See the protocol for the contract.
 
-    Writers run in worker threads while the event loop asks `missing`: what they
-    share is changed under the lock, which is never held while waiting for the disk
-    longer than it takes to open, rename or unlink a file.
+    Writers run in worker threads while the event loop asks `missing`: what they share is
+    changed under the lock, which is never held while waiting for another process or for
+    more of the disk than it takes to open, rename or unlink a file and to write a table.
     """
 
-    def __init__(self, ref: ObjectRef, path: Path, scratch: Scratch) -> None:
+    def __init__(self, ref: ObjectRef, paths: Paths, services: Services) -> None:
         self._ref = ref
-        self._path = path
-        self._scratch = scratch
-        self._lock = threading.Lock()
         self._size = ref.instance.size_bytes
-        self._stored: set[Extent] = set()
-        self._writers: dict[Extent, UnitWriter] = {}
-        self._partial: Path | None = None
-        self._file = self._open_whole()
-        self._whole = self._file is not None
-
-    def _open_whole(self) -> _Descriptor | None:
-        """Open the finished file, if there is one of the right size."""
-        # O_NONBLOCK: were it a pipe, opening it would wait for ever.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        self._paths = paths
+        self._path = paths.whole
+        self._services = services
+        self._lock = threading.RLock()
+        self._writers: list[UnitWriter] = []
+        self._open = True
+        self._new_files = 0
+        """1 from when a file is begun until it is accounted for."""
+        services.ledger.hold(ref.series)
+        self._held: Held | None = None
         try:
-            file = _Descriptor(os.open(self._path, flags))
-            status = os.fstat(file.number)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as exc:
-            raise CacheError(f"cannot open {self._path}: {exc}") from exc
-        right = stat.S_ISREG(status.st_mode) and status.st_size == self._size
-        return file if right else None
+            self._held = find_held(ref, paths, services)
+            self._complete_leavings()
+        except BaseException:
+            services.ledger.let_go(ref.series)
+            raise
+        services.ledger.touch(ref.series)
+
+    def _complete_leavings(self) -> None:
+        """Do what a process was killed before: all parts are there, but not the final name."""
+        if self._held is not None and self._held.partial is not None:
+            with suppress(IntegrityError):
+                self._complete_if_full(checked=False)
 
     def missing(self, extent: Extent) -> list[Extent]:
         """See `CachedObject.missing`."""
-        if self._whole:
+        held = self._held
+        if held is None:
+            return units(self._size, extent)
+        if held.partial is None or held.blocks.has(extent):
             return []
-        return [unit for unit in units(self._size, extent) if unit not in self._stored]
+        return [unit for unit in units(self._size, extent) if not held.blocks.has(unit)]
 
-    def writer(self, extent: Extent) -> UnitWriter:
-        """See `CachedObject.writer`."""
+    def _refresh(self, extent: Extent) -> None:
+        """See what other processes have stored meanwhile. Raises CacheError."""
         with self._lock:
-            if not self.missing(extent):
-                # Nothing may be written over bytes that were checked and may be in use.
-                raise CacheError(f"{self._path} was stored meanwhile")
-            check = ContentCheck(self._ref, extent)
-            writer = UnitWriter(self, extent, check, self._writable())
-            former = self._writers.get(extent)
-            self._writers[extent] = writer
-        if former is not None:
-            former.abort()
-        return writer
+            if not self._open:
+                raise CacheError(f"{self._path} has been closed")
+            held = self._held
+            if held is None:
+                self._held = find_held(self._ref, self._paths, self._services)
+            elif held.partial is not None:
+                try:
+                    if not held.partial.refresh(held.blocks.numbers(extent)):
+                        self._held = find_held(self._ref, self._paths, self._services)
+                except OSError as exc:
+                    raise CacheError(f"cannot read {self._path}: {exc.strerror}") from exc
 
-    def _writable(self) -> _Descriptor:
-        if self._file is None:
-            try:
-                self._partial, fd = self._scratch.create()
-            except OSError as exc:
-                raise CacheError(f"cannot write to the cache: {exc.strerror}") from exc
-            self._file = _Descriptor(fd)
-        return self._file
-
-    def store_unit(self, writer: UnitWriter) -> None:
-        """Count a writer's unit as stored; the last one moves the file under its name.
-
-        Raises IntegrityError when the whole has another MD5 than promised, CacheError
-        when the disk fails or another writer or a discard came between.
-        """
-        extent, whole = writer.extent, self._ref.whole
-        with self._lock:
-            if self._writers.get(extent) is not writer:
-                raise CacheError(f"{self._path} was dropped while it was being written")
-            del self._writers[extent]
-            self._stored.add(extent)
-            if self.missing(whole):
-                return
-        try:
-            if extent != whole:
-                self._check_whole(writer.file)
-            self._promote(writer.file)
-        except (CacheError, IntegrityError):
-            with self._lock:
-                if writer.file is self._file:
-                    self._forget()
-            raise
-
-    def _check_whole(self, file: _Descriptor) -> None:
-        """Check the MD5 of an object that came in pieces, before it gets its name."""
-        if self._ref.instance.md5 is not None:
-            check = ContentCheck(self._ref, self._ref.whole)
-            for offset in range(0, self._size, _COPY_BYTES):
-                length = min(_COPY_BYTES, self._size - offset)
-                check.update(memoryview(self._read_from(file, Extent(offset, length))))
-            check.finish()
-        try:
-            # Pieces come in any order: after a power cut the length alone could be right.
-            os.fdatasync(file.number)
-        except OSError as exc:
-            raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
-
-    def _promote(self, file: _Descriptor) -> None:
-        with self._lock:
-            if file is not self._file or self._partial is None:
-                raise CacheError(f"{self._path} was dropped while it was being written")
-            try:
-                _move(self._partial, self._path)
-            except OSError as exc:
-                raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
-            self._partial, self._whole = None, True
+    # Reading
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
         """See `CachedObject.read_nowait`."""
-        if (file := self._file) is None:
+        if (held := self._held) is None:
             return None
-        buffer = bytearray(extent.length)
-        try:
-            count = os.preadv(file.number, [buffer], extent.offset, os.RWF_NOWAIT)
-        except OSError as exc:
-            if exc.errno in _NOT_NOW:
-                return None
-            raise CacheError(f"cannot read {self._path}: {exc.strerror}") from exc
-        return buffer if count == extent.length else None
+        return held.read_nowait(extent, verify=self._services.verify_reads)
 
     def read(self, extent: Extent) -> Bytes:
         """See `CachedObject.read`."""
-        if (file := self._file) is None:
+        if (held := self._held) is None:
             raise CacheError(f"{self._path} is not in the cache")
-        return self._read_from(file, extent)
+        return held.read(extent, verify=self._services.verify_reads)
 
-    def _read_from(self, file: _Descriptor, extent: Extent) -> Bytes:
+    # Writing
+
+    def writer(
+        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+    ) -> UnitWriter | None:
+        """See `CachedObject.writer`."""
+        end_s = time.monotonic() + _PATIENCE_S
+        pause_s = _POLL_S[0]
+        while True:
+            run = adjacent(self.missing(extent))
+            if run is None:
+                return None
+            claimed = self._claim(run)
+            if claimed or time.monotonic() >= end_s:
+                writer = self._start(run, claimed, given_up)
+                if writer is not None:
+                    return writer
+                continue
+            if given_up():
+                raise CacheError(f"nobody waits for {self._ref.url} any more")
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, _POLL_S[1])
+            self._refresh(extent)
+
+    def _claim(self, run: Extent) -> int:
+        """Claim the first units of `run`; return how many. Ends transfers that were given up."""
+        with self._lock:
+            abandoned = [
+                writer
+                for writer in self._writers
+                if overlap(writer.extent, run) and writer.given_up()
+            ]
+        for writer in abandoned:
+            writer.abort()
+        unit = unit_bytes(self._size)
+        return self._services.claims.claim(
+            self._ref.key, run.offset // unit, -(-run.length // unit)
+        )
+
+    def _start(self, run: Extent, claimed: int, given_up: Callable[[], bool]) -> UnitWriter | None:
+        """Begin to write the claimed units, unless they have been stored by now."""
+        unit = unit_bytes(self._size)
+        first = run.offset // unit
+        reservation: Reservation | None = None
         try:
-            content = os.pread(file.number, extent.length, extent.offset)
-        except OSError as exc:
-            raise CacheError(f"cannot read {self._path}: {exc.strerror}") from exc
-        if len(content) != extent.length:
-            raise CacheError(f"{self._path} was cut short")
-        return content
+            self._refresh(run)
+            wanted = Extent(run.offset, min(run.length, max(claimed, 1) * unit))
+            found = adjacent(self.missing(wanted))
+            if found is None or found.offset != run.offset:
+                self._services.claims.release(self._ref.key, first, claimed)
+                return None
+            reservation = self._services.ledger.reserve(found.length)
+            with self._lock:
+                writer = self._make_writer(found, reservation, claimed, given_up)
+                self._writers.append(writer)
+            return writer
+        except BaseException:
+            if reservation is not None:
+                reservation.release()
+            self._services.claims.release(self._ref.key, first, claimed)
+            raise
 
-    def discard(self) -> None:
+    def _make_writer(
+        self, extent: Extent, reservation: Reservation, claimed: int, given_up: Callable[[], bool]
+    ) -> UnitWriter:
+        own_path, block_bytes = None, sizes.BLOCK_BYTES
+        try:
+            if is_one_unit(self._size):
+                own_path, fd = self._services.scratch.create()
+                file = Descriptor(fd)
+            else:
+                if self._held is None:
+                    partial = open_partial(self._paths, self._size, create=True)
+                    assert partial is not None
+                    self._held = held_part(self._paths, partial)
+                    self._new_files = 1
+                file, block_bytes = self._held.file, self._held.blocks.block_bytes
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            raise CacheError(f"cannot write to the cache: {reason}") from exc
+        return UnitWriter(
+            self,
+            self._ref,
+            extent,
+            file=file,
+            block_bytes=block_bytes,
+            own_path=own_path,
+            reservation=reservation,
+            claimed_units=claimed,
+            given_up=given_up,
+        )
+
+    def store(self, writer: UnitWriter) -> None:
+        """Count what a writer wrote as stored; all of it together makes the whole.
+
+        Raises IntegrityError when the whole has another MD5 than promised, CacheError
+        when the disk fails or a discard came between.
+        """
+        try:
+            with self._lock:
+                if writer not in self._writers:
+                    raise CacheError(f"{self._path} was dropped while it was being written")
+                if writer.own_path is not None:
+                    self._store_whole(writer, writer.own_path)
+                else:
+                    self._store_part(writer)
+                new_files, self._new_files = self._new_files, 0
+            stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
+            writer.reservation.settle(self._ref.series, stored_bytes, new_files)
+        except OSError as exc:
+            raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
+        if writer.own_path is None:
+            self._complete_if_full(checked=writer.covers_whole)
+
+    def _store_whole(self, writer: UnitWriter, unfinished: Path) -> None:
+        blocks = Blocks(self._size, sizes.BLOCK_BYTES)
+        for number, checksum in enumerate(writer.sums):
+            blocks.note_stored(number, checksum, verified=True)
+        keep_sums(writer.file, blocks, self._paths, self._services.scratch)
+        move(unfinished, self._path)
+        writer.is_moved = True
+        self._held = Held(self._path, writer.file, blocks)
+        self._new_files = 1
+
+    def _store_part(self, writer: UnitWriter) -> None:
+        held = self._held
+        try:
+            if held is None or held.partial is None or held.file is not writer.file:
+                raise CacheError(f"{self._path} was dropped while it was being written")
+            first = held.blocks.numbers(writer.extent).start
+            held.partial.record(first, writer.sums, verified=writer.claimed_units > 0)
+        except CacheError:
+            # Another process may have stored the same and completed the object with it.
+            self._held = find_held(self._ref, self._paths, self._services)
+            if self.missing(writer.extent):
+                raise
+
+    def _complete_if_full(self, *, checked: bool) -> None:
+        """Check an object whose parts are all there, and give it its final name."""
+        held = self._held
+        if held is None or held.partial is None or self.missing(self._ref.whole):
+            return
+        partial = held.partial
+
+        def keep(blocks: Blocks) -> None:
+            keep_sums(held.file, blocks, self._paths, self._services.scratch)
+
+        try:
+            if not checked and not self._check_md5(held, partial):
+                return
+            with self._lock:
+                if partial.complete(keep, self._path, self._services.scratch):
+                    self._held = held._replace(partial=None)
+        except IntegrityError:
+            with self._lock:
+                partial.remove()
+                self._drop(held)
+            raise
+        except (OSError, CacheError) as exc:
+            # All of it is stored, though not under its final name: the next who opens it tries.
+            logger.info("%s stays in parts: %s", self._path, exc)
+
+    def _check_md5(self, held: Held, partial: PartialFile) -> bool:
+        """Check the MD5 of an object that came in pieces, before it gets its name.
+
+        Tell whether all blocks are what was stored; those that are not become missing.
+        """
+        if self._ref.instance.md5 is None:
+            return True
+        check = ContentCheck(self._ref, self._ref.whole)
+        bad: list[int] = []
+        for first in range(0, held.blocks.count, _READ_BLOCKS):
+            span = held.blocks.extent_of(range(first, min(first + _READ_BLOCKS, held.blocks.count)))
+            content = read_exactly(held.file, span, self._path)
+            bad += held.blocks.check(span, content)
+            check.update(memoryview(content))
+        if bad:
+            logger.warning("%s was damaged on disk (block %d)", self._path, bad[0])
+            with self._lock:
+                for number in bad:
+                    partial.clear(range(number, number + 1))
+            return False
+        check.finish()
+        return True
+
+    # Letting go
+
+    def discard(self, extent: Extent) -> None:
         """See `CachedObject.discard`."""
         with self._lock:
-            if self._whole:
-                remove_quietly(self._path)
-            self._forget()
+            held = self._held
+            if held is None:
+                return
+            if held.partial is None:
+                with suppress(OSError):
+                    remove_same(self._path, os.fstat(held.file.number))
+                self._drop(held)
+                return
+            try:
+                held.partial.clear(held.blocks.numbers(extent))
+            except (OSError, CacheError):
+                held.partial.remove()
+                self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        """Forget a file whose name is gone, and take it off the books. The lock is held."""
+        with suppress(OSError):
+            occupied_bytes = os.fstat(held.file.number).st_blocks * ST_BLOCK_BYTES
+            self._services.ledger.dropped(self._ref.series, occupied_bytes, 1)
+        self._forget()
 
     def close(self) -> None:
         """See `CachedObject.close`."""
         with self._lock:
             self._forget()
+            was_open, self._open = self._open, False
+        if was_open:
+            self._services.ledger.let_go(self._ref.series)
 
     def forget_writer(self, writer: UnitWriter) -> None:
-        """Expect no `store_unit` of this writer any more."""
+        """Expect nothing of this writer any more. Never raises."""
         with self._lock:
-            if self._writers.get(writer.extent) is writer:
-                del self._writers[writer.extent]
+            if writer in self._writers:
+                self._writers.remove(writer)
+                self._let_go_of(writer)
+
+    def _let_go_of(self, writer: UnitWriter) -> None:
+        writer.reservation.release()
+        first = writer.extent.offset // unit_bytes(self._size)
+        self._services.claims.release(self._ref.key, first, writer.claimed_units)
+        if writer.own_path is not None and not writer.is_moved:
+            remove_quietly(writer.own_path)
 
     def _forget(self) -> None:
         """Let go of the file, and of those who write to it. The lock is held."""
-        self._whole = False
-        self._stored.clear()
-        self._writers.clear()
-        self._file = None
-        if self._partial is not None:
-            remove_quietly(self._partial)
-            self._partial = None
+        self._held = None
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            self._let_go_of(writer)
 
 
-class UnitWriter:
-    """An `ExtentWriter` for one unit of a `DiskObject`.
-
-    A transfer that was given up may still be running when the next one has started, or
-    even finished: `abort` makes sure that it writes no more. Locks are taken in the
-    order writer, object.
-    """
-
-    def __init__(
-        self, target: DiskObject, extent: Extent, check: ContentCheck, file: _Descriptor
-    ) -> None:
-        self.extent = extent
-        self.file = file
-        self._target = target
-        self._check = check
-        self._offset = extent.offset
-        self._lock = threading.Lock()
-        self._ended = False
-
-    def write(self, chunk: memoryview) -> None:
-        """See `ExtentWriter.write`."""
-        self._check.update(chunk)
-        if self._offset + len(chunk) > self.extent.end:
-            # Must not spill into a unit that is stored already; `finish` will say more.
-            self._check.finish()
-        with self._lock:
-            if self._ended:
-                raise CacheError("another transfer of the same bytes has started")
-            while chunk:
-                try:
-                    count = os.pwrite(self.file.number, chunk, self._offset)
-                except OSError as exc:
-                    raise CacheError(f"cannot write to the cache: {exc.strerror}") from exc
-                self._offset += count
-                chunk = chunk[count:]
-
-    def commit(self) -> None:
-        """See `ExtentWriter.commit`."""
-        self._check.finish()
-        with self._lock:
-            if self._ended:
-                raise CacheError("another transfer of the same bytes has started")
-            self._ended = True
-        self._target.store_unit(self)
-
-    def abort(self) -> None:
-        """See `ExtentWriter.abort`."""
-        with self._lock:
-            if self._ended:
-                return
-            self._ended = True
-            if self._check.covers_whole:
-                # Gives a full disk its space back; a larger object keeps its other units.
-                with suppress(OSError):
-                    os.ftruncate(self.file.number, 0)
-        self._target.forget_writer(self)
-
-
-def _move(source: Path, target: Path) -> None:
-    try:
-        source.rename(target)
-    except FileNotFoundError:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        source.rename(target)
+def overlap(one: Extent, other: Extent) -> bool:
+    """Tell whether two extents have a byte in common."""
+    return one.offset < other.end and other.offset < one.end

@@ -9,18 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idcfs.model import Bytes, Extent, Listing, ObjectRef, SeriesUUID
 
 
 class ExtentWriter(Protocol):
-    """Takes the bytes of one missing extent. Blocking; one thread at a time."""
+    """Takes the bytes of a missing extent. Blocking; one thread at a time."""
+
+    @property
+    def extent(self) -> Extent:
+        """What it takes: the extent that was asked for, or the first of its units."""
+        ...
 
     def write(self, chunk: memoryview) -> None:
         """Append `chunk`. Raises CacheError when the disk does not take it."""
         ...
 
     def commit(self) -> None:
-        """Check what was written and make the extent readable, atomically.
+        """Check what was written and make the extent readable, to every process.
 
         Raises IntegrityError when the length is wrong, or the object's MD5, which
         can be told as soon as the whole object is there; what was written is then
@@ -40,32 +47,45 @@ class CachedObject(Protocol):
         """Return what must still be written before `extent` can be read, in order.
 
         The extents are the cache's own aligned units, clipped to the object's
-        end, so that two readers who miss the same unit get equal extents.
+        end, so that two readers who miss the same unit get equal extents. What
+        another process has stored may still be among them: `writer` looks.
         """
         ...
 
-    def writer(self, extent: Extent) -> ExtentWriter:
-        """Start writing one of the extents that `missing` named.
+    def writer(
+        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+    ) -> ExtentWriter | None:
+        """Start writing a missing unit, or adjacent ones; None if all is stored by now.
 
-        An older writer of the same extent can write and commit no more. Raises
-        CacheError when the disk fails, or the extent is stored already.
+        Waits while somebody else, in any process, writes the first of them, but
+        not for ever. `given_up` tells, from any thread and also later, whether
+        nobody wants the extent any more: waiting then ends with CacheError, and
+        the next writer of the same bytes ends this one, which can write and commit
+        no more. Blocks; raises CacheError when the disk fails or has no room.
         """
         ...
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
-        """Return the bytes if they are in the page cache; None if a disk must be asked."""
+        """Return the bytes if they are in the page cache; None if a disk must be asked.
+
+        Raises CacheError if they cannot be read or prove damaged.
+        """
         ...
 
     def read(self, extent: Extent) -> Bytes:
-        """Return the bytes of a stored extent. Raises CacheError if they cannot be read."""
+        """Return the bytes of a stored extent. Raises as `read_nowait`."""
         ...
 
-    def discard(self) -> None:
-        """Drop all that is held of the object, because it proved unreadable. Never raises."""
+    def discard(self, extent: Extent) -> None:
+        """Drop what holds `extent`, because it proved unreadable. Never raises.
+
+        That is the blocks that it touches while the object is incomplete, else the
+        object.
+        """
         ...
 
     def close(self) -> None:
-        """Let go of the file. Complete objects stay; an incomplete one may be dropped."""
+        """Let go of the file. What is stored stays."""
         ...
 
 

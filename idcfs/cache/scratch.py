@@ -19,14 +19,16 @@ from pathlib import Path
 
 _LOCK = "lock"
 _TRIES = 100
-"""How often a directory may be taken for abandoned before its lock is held: each time needs
-another process that opens the cache in the same instant."""
+"""How often others may come between: a directory be taken for abandoned before its lock is
+held, or removed as empty before a file is moved into it. Each time needs another process
+in the same instant."""
 
 
 class Scratch:
     """A directory for unfinished files, removed with its process. Thread-safe.
 
-    Raises OSError when the directory cannot be made.
+    Made when it is first needed, so that a cache on a disk that is full or read-only can
+    still be read, and be written once that has passed.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -34,9 +36,13 @@ class Scratch:
         self._numbers = itertools.count()
         self._renewing = threading.Lock()
         self._closed = False
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_abandoned(parent)
-        self.path, self._lock_fd = _make_locked(parent)
+        self._lock_fd: int | None = None
+        self.path = parent / "none"
+
+    def prepare(self) -> None:
+        """Make the directory, and remove what killed processes left. Raises OSError."""
+        self._renew()
+        remove_abandoned(self._parent)
 
     def create(self) -> tuple[Path, int]:
         """Make a new file and return its path and a descriptor to read and write it.
@@ -49,14 +55,21 @@ class Scratch:
             self._renew()
             return self._create()
 
+    def name(self) -> Path:
+        """Return a path for a new file. Raises OSError if there is no directory for it."""
+        if not self.path.exists():
+            self._renew()
+        return self.path / str(next(self._numbers))
+
     def close(self) -> None:
         """Remove the directory and all that is in it. Never raises; may be called again."""
         with self._renewing:
-            if not self._closed:
-                self._closed = True
+            self._closed = True
+            if self._lock_fd is not None:
                 shutil.rmtree(self.path, ignore_errors=True)
                 with suppress(OSError):
                     os.close(self._lock_fd)
+                self._lock_fd = None
 
     def _create(self) -> tuple[Path, int]:
         path = self.path / str(next(self._numbers))
@@ -69,7 +82,19 @@ class Scratch:
             self._parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             former = self._lock_fd
             self.path, self._lock_fd = _make_locked(self._parent)
-            os.close(former)
+            if former is not None:
+                os.close(former)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a finished file to where it belongs, whose directory may not exist. Raises OSError."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            source.rename(target)
+            return
+        # An eviction may remove the directory just as it has been made.
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.rename(target)
 
 
 def remove_quietly(path: Path) -> None:
@@ -88,7 +113,8 @@ def _make_locked(parent: Path) -> tuple[Path, int]:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(parent))
 
 
-def _remove_abandoned(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
+    """Remove the scratch directories of processes that have died. Raises OSError."""
     for directory in parent.iterdir():
         # Anything that cannot be looked into is left alone.
         with suppress(OSError):

@@ -20,6 +20,7 @@ from idcfs.catalog.selection import (
 from idcfs.catalog.series_paths import stream_series_paths
 from idcfs.catalog.template import parse_template
 from idcfs.errors import UsageError
+from idcfs.model import SeriesUUID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,6 +98,28 @@ class Catalog:
         """
         parsed = parse_template(template, self.columns())
         return stream_series_paths(self.index, rows, parsed)
+
+    def uuids(self, rows: Iterable[int]) -> list[SeriesUUID]:
+        """Return the `crdc_series_uuid` of these index rows, in their order."""
+        with connect(self.index) as connection:
+            create_row_table(connection, "selected", rows)
+            found = connection.execute(
+                "SELECT crdc_series_uuid FROM all_series WHERE idcfs_row IN "
+                "(SELECT r FROM selected) AND crdc_series_uuid IS NOT NULL ORDER BY idcfs_row"
+            ).fetchall()
+        return [SeriesUUID(uuid) for (uuid,) in found]
+
+    def collections_of(self, uuids: Iterable[SeriesUUID]) -> dict[SeriesUUID, str]:
+        """Return the collection of each series, as far as the index knows it."""
+        with connect(self.index) as connection:
+            # One text parameter: see `create_row_table`.
+            found = connection.execute(
+                "SELECT DISTINCT ON (crdc_series_uuid) crdc_series_uuid, collection_id "
+                "FROM all_series WHERE collection_id IS NOT NULL "
+                "AND crdc_series_uuid IN (SELECT unnest(string_split(?, ' ')))",
+                [" ".join(uuids)],
+            ).fetchall()
+        return {SeriesUUID(uuid): collection for uuid, collection in found}
 
     def query(self, sql: str) -> QueryResult:
         """Answer one SELECT of a user's; see `query.run_query`."""

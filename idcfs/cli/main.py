@@ -24,6 +24,7 @@ _COMMANDS = {
     "manifest": "Write a selection as s3:// lines.",
     "size": "Tell series, files and bytes of a selection.",
     "query": "Answer SQL over the index tables.",
+    "cache": "Look after the cache: what it holds, what stays, what goes.",
     "doctor": "Find what this machine lacks, and the command that mends it.",
     "demo": "Show the whole job on an embedded object store.",
 }

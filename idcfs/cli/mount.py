@@ -7,7 +7,6 @@ import logging
 import os
 from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -15,13 +14,21 @@ import platformdirs
 
 from idcfs.cli.chosen import choose
 from idcfs.cli.console import complain_of_each, human_bytes
-from idcfs.cli.options import endpoint_options, index_option, log_option, selection_options
+from idcfs.cli.options import (
+    NonEmptyPath,
+    endpoint_options,
+    index_option,
+    limit_options,
+    log_option,
+    selection_options,
+)
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
@@ -97,7 +104,7 @@ def _parse_number(name: str, text: str) -> int:
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=NonEmptyPath())
 @selection_options
 @index_option
 @endpoint_options
@@ -107,7 +114,13 @@ def _parse_number(name: str, text: str) -> int:
     show_default=True,
     help='Where each series goes; "" puts all files into one directory.',
 )
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where fetched files are kept.")
+@click.option("--cache-dir", type=NonEmptyPath(), help="Where fetched files are kept.")
+@limit_options
+@click.option(
+    "--verify-reads",
+    is_flag=True,
+    help="Compare cached bytes with their checksums at every read, not only at the first.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, too.")
 @click.option("--uid", help="Owner of all files.  [default: you]")
@@ -130,6 +143,9 @@ def mount(
     source: Literal["aws", "gcs"],
     dir_template: str,
     cache_dir: Path | None,
+    cache_size: str | None,
+    min_free: str | None,
+    verify_reads: bool,
     foreground: bool,
     allow_other: bool,
     uid: str | None,
@@ -155,6 +171,9 @@ def mount(
         select=functools.partial(_select, selected=selected),
         index_path=index_path.absolute() if index_path else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),
+        cache_size=cache_size,
+        min_free=min_free,
+        verify_reads=verify_reads,
         endpoint_url=endpoint_url,
         source=source,
         ownership=Ownership(

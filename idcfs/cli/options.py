@@ -137,6 +137,42 @@ def endpoint_options(command: Command) -> Command:
     )(command)
 
 
+class _Amount(click.types.StringParamType):
+    """A size such as "50G" or "80%", checked here and worked out where the disk is known."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        from idcfs.cache.limits import parse_amount
+        from idcfs.errors import UsageError
+
+        text = str(value)  # a number, in config.toml
+        try:
+            parse_amount(text, 0)
+        except UsageError as exc:
+            self.fail(str(exc), param, ctx)
+        return text
+
+
+def limit_options(command: Command) -> Command:
+    """Add `--cache-size` and `--min-free`."""
+    command = click.option(
+        "--min-free",
+        type=_Amount(),
+        metavar="SIZE",
+        help="Leave so much of the cache's disk free.  [default: 1 GB, or 5% of a small disk]",
+    )(command)
+    return click.option(
+        "--cache-size",
+        type=_Amount(),
+        metavar="SIZE",
+        help="Let the cache take so much: 50G, 500MB, 1.5TiB, 80% of its disk, or none for no"
+        " limit.  [default: 50 GB, or half of what is free]",
+    )(command)
+
+
 def log_option(command: Command) -> Command:
     """Add `--log-level`, before or behind the command's name; it takes effect at once."""
     return click.option(

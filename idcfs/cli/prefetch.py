@@ -15,6 +15,7 @@ from idcfs.cli.options import (
     NonEmptyPath,
     endpoint_options,
     index_option,
+    limit_options,
     log_option,
     selection_options,
 )
@@ -55,6 +56,7 @@ _COLUMNS, _ROWS = 80, 24
     help='Where each series goes in --download-dir; "" puts all files into one directory.',
 )
 @click.option("--cache-dir", type=NonEmptyPath(), help="Where the cache is.")
+@limit_options
 @click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, and if it fits.")
 @click.option(
     "--jobs",
@@ -81,6 +83,8 @@ def prefetch(
     download_dir: Path | None,
     dir_template: str,
     cache_dir: Path | None,
+    cache_size: str | None,
+    min_free: str | None,
     dry_run: bool,
     jobs: int,
     verify: Literal["length", "full"],
@@ -107,6 +111,8 @@ def prefetch(
         source=source,
         jobs=jobs,
         verify=Verify(verify),
+        cache_size=cache_size,
+        min_free=min_free,
     )
     _keep_off_mounts(request)
     catalog = Catalog.open(index_path)
@@ -168,23 +174,44 @@ class _Job:
 
     def _measure(self) -> Space:
         from idcfs.prefetch.job import find_present
-        from idcfs.prefetch.space import measure
+        from idcfs.prefetch.space import measure, measure_cache
 
+        request = self._request
+        size_bytes, file_count = self._size.size_bytes, self._size.instance_count
         try:
+            if request.download_dir is None:
+                return measure_cache(
+                    self._place,
+                    cache_size=request.cache_size,
+                    min_free=request.min_free,
+                    size_bytes=size_bytes,
+                    file_count=file_count,
+                    series=lambda: self._catalog.uuids(self._rows),
+                )
             return measure(
                 self._place,
-                size_bytes=self._size.size_bytes,
-                file_count=self._size.instance_count,
-                present=lambda: find_present(self._request, self._placed()),
+                size_bytes=size_bytes,
+                file_count=file_count,
+                present=lambda: find_present(request, self._placed()),
             )
         except OSError as exc:
             raise UsageError(f"cannot examine {self._place}: {exc.strerror}") from exc
 
     def _too_big(self, space: Space) -> str:
-        option = "--download-dir" if self._request.download_dir else "--cache-dir"
+        from idcfs.prefetch.space import CacheSpace
+
+        needed, free = human_bytes(space.needed_bytes), human_bytes(space.free_bytes)
+        if not isinstance(space, CacheSpace):
+            return (
+                f"{needed} are still to be fetched and {self._place} has {free} free: "
+                "select less, or name another disk with --download-dir"
+            )
+        limit = "none" if space.limit_bytes is None else human_bytes(space.limit_bytes)
+        pinned = f", {human_bytes(space.pinned_bytes)} pinned" if space.pinned_bytes else ""
         return (
-            f"{human_bytes(space.needed_bytes)} are still to be fetched and {self._place} has "
-            f"{human_bytes(space.free_bytes)} free: select less, or name another disk with {option}"
+            f"{needed} do not fit into the cache {self._place}, which can hold {free} of them "
+            f"(limit {limit}, {human_bytes(space.min_free_bytes)} of the disk stay free{pinned}): "
+            "select less, raise --cache-size, or name another disk with --cache-dir"
         )
 
 

@@ -17,7 +17,16 @@ _VARIABLE_PREFIX = "IDCFS"
 
 
 def option_names(command: click.Command) -> dict[str, click.Option]:
-    """Return what can be set for a command, by option name without dashes: `cache-dir`."""
+    """Return what can be set for a command, by option name without dashes: `cache-dir`.
+
+    A group's are those of all its subcommands.
+    """
+    if isinstance(command, click.Group):
+        return {
+            name: option
+            for subcommand in command.commands.values()
+            for name, option in option_names(subcommand).items()
+        }
     return {
         _name(parameter): parameter
         for parameter in command.params
@@ -27,6 +36,9 @@ def option_names(command: click.Command) -> dict[str, click.Option]:
 
 def take_variables(command_name: str, command: click.Command) -> None:
     """Let `IDCFS_CACHE_DIR`, or `IDCFS_MOUNT_CACHE_DIR` for one command, set `--cache-dir`."""
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            take_variables(command_name, subcommand)
     for name, option in option_names(command).items():
         variable = name.upper().replace("-", "_")
         option.envvar = [
@@ -43,9 +55,13 @@ class OptionNames(Mapping[str, "dict[str, click.Option]"]):
         self._load = load
 
     def __getitem__(self, command: str) -> dict[str, click.Option]:
-        if command not in self._names:
-            raise KeyError(command)
-        return option_names(self._load(command))
+        return option_names(self.command(command))
+
+    def command(self, name: str) -> click.Command:
+        """Load a command."""
+        if name not in self._names:
+            raise KeyError(name)
+        return self._load(name)
 
     def __contains__(self, command: object) -> bool:
         return command in self._names
@@ -65,10 +81,19 @@ def default_map(config: Config, command: str, known: OptionNames) -> dict[str, o
     if config.is_empty:
         return {}
     config.check(known)
-    options = known[command]
+    found = known.command(command)
+    said = config.options_of(command)
+    if isinstance(found, click.Group):
+        # click hands each subcommand the part of the map that has its name.
+        return {name: _values(said, each) for name, each in found.commands.items()}
+    return _values(said, found)
+
+
+def _values(said: Mapping[str, Value], command: click.Command) -> dict[str, object]:
+    options = option_names(command)
     return {
         str(options[name].name): _for_click(options[name], value)
-        for name, value in config.options_of(command).items()
+        for name, value in said.items()
         if name in options
     }
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from idcfs.cli.options import log_option
+from idcfs.cli.options import NonEmptyPath, log_option
 from idcfs.errors import MountError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=NonEmptyPath())
 @click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
 @log_option
 def umount(mountpoint: Path, lazy: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
@@ -15,7 +16,7 @@ from idcfs.fetch.download import download_object
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.listings import is_complete, make_listing
 from idcfs.fetch.reader import ObjectReader
-from idcfs.fetch.units import Filled, fill_unit
+from idcfs.fetch.units import Filled, fill_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from idcfs.model import Extent, Listing, ObjectRef, Series, SeriesUUID
     from idcfs.store import ObjectStore
 
-    UnitKey = tuple[ObjectRef, int, bool]
-    """Object, offset, and whether it goes round the cache."""
+    UnitsKey = tuple[ObjectRef, Extent, bool]
+    """Object, extent, and whether it goes round the cache."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -49,6 +50,13 @@ _MEMORY_TTL_S = 60.0
 _IDLE_READERS = 64
 """Closed objects whose file stays open: a viewer closes and opens the same slide, whose
 pieces would be lost with it."""
+
+_IDLE_BYTES = 1 << 30
+"""The size of these objects together: nobody can evict a series of which a file is open,
+and a walk over slides of gigabytes must not fill the cache with what cannot go."""
+
+_IDLE_S = 5.0
+"""Nor for longer than this, twice at most: a user may want to evict what was just read."""
 
 _INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
@@ -95,17 +103,17 @@ class Fetcher:
         self._cache = cache
         self._limiters = limiters or Limiters()
         self._listing_flights: Flights[SeriesUUID, Listing] = Flights(nursery)
-        self._unit_flights: Flights[UnitKey, Filled] = Flights(nursery)
+        self._unit_flights: Flights[UnitsKey, Filled] = Flights(nursery)
         self._listings: LRUCache[SeriesUUID, Listing] = LRUCache(
             _LISTED_INSTANCES, getsizeof=lambda listing: len(listing.instances) + 1
         )
         self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
             1000, _INCOMPLETE_TTL_S, timer=trio.current_time
         )
-        self._nursery = nursery
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
-        self._memory: TTLCache[UnitKey, Filled] = TTLCache(
+        self._sweeping = False
+        self._memory: TTLCache[UnitsKey, Filled] = TTLCache(
             _MEMORY_BYTES,
             _MEMORY_TTL_S,
             timer=trio.current_time,
@@ -188,22 +196,26 @@ class Fetcher:
         del self._readers[reader.ref]
         if not reader.goes_round:
             self._idle[reader.ref] = reader
-        while len(self._idle) > _IDLE_READERS:
-            self._close_idle(self._idle.pop(next(iter(self._idle))))
+            if not self._sweeping:
+                self._sweeping = True
+                # Not in the nursery: whoever waits for its end would wait for this.
+                trio.lowlevel.spawn_system_task(self._sweep)
+        while len(self._idle) > _IDLE_READERS or self._idle_bytes() > _IDLE_BYTES:
+            self._idle.pop(next(iter(self._idle))).close()
 
-    def _close_idle(self, reader: ObjectReader) -> None:
-        if reader.is_partial:
-            # Giving back the blocks of a large file takes the disk a while.
-            self._nursery.start_soon(self._close_in_thread, reader)
-        else:
-            reader.close()
-
-    async def _close_in_thread(self, reader: ObjectReader) -> None:
+    async def _sweep(self) -> None:
+        """Close readers that stay idle; ends when none is left."""
         try:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(reader.close, limiter=self._limiters.disk)
-        except Exception:  # would end the nursery, and the mount with it
-            logger.exception("could not close %s", reader.ref.url)
+            while self._idle:
+                idle = set(self._idle)
+                await trio.sleep(_IDLE_S)
+                for ref in idle & self._idle.keys():
+                    self._idle.pop(ref).close()
+        finally:
+            self._sweeping = False
+
+    def _idle_bytes(self) -> int:
+        return sum(ref.instance.size_bytes for ref in self._idle)
 
     async def ensure(self, ref: ObjectRef) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -234,19 +246,27 @@ class Fetcher:
         return await trio.to_thread.run_sync(self._cache.open, ref, limiter=self._limiters.disk)
 
     async def _fill(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
-        """Have one unit brought in: to the cache, or to memory where the cache fails."""
+        """Have adjacent units brought in: to the cache, or to memory where the cache fails."""
         # A reader that goes round the cache must not be handed a unit that went into it.
-        key = (ref, extent.offset, isinstance(cached, UncachedObject))
+        key = (ref, extent, isinstance(cached, UncachedObject))
         if not cached.missing(extent):  # brought in while the reader waited for another unit
             return Filled()
         if (kept := self._memory.get(key)) is not None:
             return kept
-        filled = await self._unit_flights.run(
-            key, lambda: self._insist(fill_unit, self._store, ref, cached, extent, abandon=True)
-        )
+        filled = await self._unit_flights.run(key, lambda: self._transfer(ref, cached, extent))
         if filled.content is not None:
             self._memory[key] = filled
         return filled
+
+    async def _transfer(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
+        given_up = threading.Event()
+        try:
+            return await self._insist(
+                fill_units, self._store, ref, cached, extent, given_up.is_set, abandon=True
+            )
+        finally:
+            # A thread that is still at it may be overtaken by the next transfer.
+            given_up.set()
 
     async def _insist(self, transfer: Callable[[*Ts], T], *args: *Ts, abandon: bool) -> T:
         """Run a transfer in a thread, again if what came is not what was promised.

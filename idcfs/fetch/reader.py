@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache import UncachedObject
+from idcfs.cache import RUN_BYTES, UncachedObject
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 
@@ -47,6 +48,11 @@ class ObjectReader:
         self._cached: CachedObject | None = None
         self._drops = 0
         """How often the cached object was discarded."""
+        self._runs: Counter[Extent] = Counter()
+        """What is on its way, and how many wait for it."""
+        self._run_bytes = 0
+        self._expected = -1
+        """Where the next run begins if reading goes on where it stopped."""
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
 
@@ -75,12 +81,12 @@ class ObjectReader:
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            await self._drop(cached, drops, exc)
+            await self._drop(cached, extent, drops, exc)
         drops = self._drops
         try:
             return await self._read_through(cached, extent)
         except CacheError as exc:
-            await self._drop(cached, drops, exc)
+            await self._drop(cached, extent, drops, exc)
             await trio.to_thread.run_sync(cached.close, limiter=self._disk)
             return await self._read_through(self._go_round(exc), extent)
 
@@ -94,10 +100,12 @@ class ObjectReader:
             missing = cached.missing(self.ref.whole)
             if not missing:
                 return number > 0
-            for extent in missing:
-                filled = await self._fill(self.ref, cached, extent)
+            while missing:
+                run = self._run_from(missing, RUN_BYTES)
+                filled = (await self._bring(cached, run))[1]
                 if filled.failure is not None:
                     raise CacheError(*filled.failure.args) from filled.failure
+                missing = [unit for unit in missing if unit.offset >= run.end]
         if cached.missing(self.ref.whole):
             raise IntegrityError(
                 f"{self.ref.url}: the store's pieces do not make up the whole it promised"
@@ -106,23 +114,70 @@ class ObjectReader:
 
     async def _read_through(self, cached: CachedObject, extent: Extent) -> Bytes:
         in_memory: list[tuple[Extent, Bytes]] = []
-        for unit in cached.missing(extent):
-            filled = await self._fill(self.ref, cached, unit)
+        missing = cached.missing(extent)
+        while missing:
+            run, filled = await self._bring(cached, self._run_for(cached, missing))
             if filled.content is not None:
-                in_memory.append((unit, filled.content))
+                in_memory.append((run, filled.content))
+            missing = [unit for unit in missing if unit.offset >= run.end]
         if not in_memory:
             return await self._read_stored(cached, extent)
         content = bytearray()
         position = extent.offset
         for unit, unit_content in in_memory:
+            start = max(position, unit.offset)
             if position < unit.offset:
                 content += await self._read_stored(cached, Extent(position, unit.offset - position))
-                position = unit.offset
-            content += unit_content[position - unit.offset : extent.end - unit.offset]
+            content += unit_content[start - unit.offset : extent.end - unit.offset]
             position = min(unit.end, extent.end)
         if position < extent.end:
             content += await self._read_stored(cached, Extent(position, extent.end - position))
         return content
+
+    async def _bring(self, cached: CachedObject, run: Extent) -> tuple[Extent, Filled]:
+        """Have a run of units brought in, together with whoever waits for it already."""
+        self._runs[run] += 1
+        try:
+            filled = await self._fill(self.ref, cached, run)
+            if filled.content is not None:
+                # It is found again in memory only under the same extent: single units, then.
+                self._expected = -1
+            return run, filled
+        finally:
+            self._runs[run] -= 1
+            if not self._runs[run]:
+                del self._runs[run]
+
+    def _run_for(self, cached: CachedObject, missing: list[Extent]) -> Extent:
+        """Return the run that is fetched to get the first of what a read misses.
+
+        That is one on its way already, or a new one: as long as the read needs, and the
+        longer, each time twice, the longer reading goes on where it stopped.
+        """
+        first = missing[0]
+        for run in self._runs:
+            if run.offset <= first.offset < run.end:
+                return run
+        if first.offset == self._expected:
+            self._run_bytes = min(2 * self._run_bytes, RUN_BYTES)
+        else:
+            self._run_bytes = first.length
+        length = max(self._run_bytes, missing[-1].end - first.offset)
+        ahead = Extent(first.offset, min(length, self.ref.instance.size_bytes - first.offset))
+        run = self._run_from(cached.missing(ahead), RUN_BYTES)
+        self._expected = run.end
+        return run
+
+    def _run_from(self, missing: list[Extent], limit_bytes: int) -> Extent:
+        """Return the first missing units that are adjacent and not on their way, as one."""
+        first = missing[0]
+        end = first.end
+        for unit in missing[1:]:
+            taken = any(run.offset <= unit.offset < run.end for run in self._runs)
+            if unit.offset != end or taken or unit.end - first.offset > limit_bytes:
+                break
+            end = unit.end
+        return Extent(first.offset, end - first.offset)
 
     async def _read_stored(self, cached: CachedObject, extent: Extent) -> Bytes:
         content = cached.read_nowait(extent)
@@ -146,7 +201,9 @@ class ObjectReader:
         self._cached = UncachedObject(self.ref.instance.size_bytes, exc)
         return self._cached
 
-    async def _drop(self, cached: CachedObject, drops: int, exc: CacheError) -> None:
+    async def _drop(
+        self, cached: CachedObject, extent: Extent, drops: int, exc: CacheError
+    ) -> None:
         """Discard what failed, unless that was done since the failed read began.
 
         What was fetched anew meanwhile must not be thrown away for the error before it.
@@ -154,18 +211,13 @@ class ObjectReader:
         async with self._changing:
             if drops == self._drops:
                 logger.warning("%s; fetching %s again", exc, self.ref.url)
-                await trio.to_thread.run_sync(cached.discard, limiter=self._disk)
+                await trio.to_thread.run_sync(cached.discard, extent, limiter=self._disk)
                 self._drops += 1
 
     @property
     def goes_round(self) -> bool:
         """Tell whether the cache failed: a new reader may have better luck."""
         return isinstance(self._cached, UncachedObject)
-
-    @property
-    def is_partial(self) -> bool:
-        """Tell whether the cache holds a part of the object, which `close` gives up."""
-        return self._cached is not None and bool(self._cached.missing(self.ref.whole))
 
     def close(self) -> None:
         """Let go of the cached file. For the Fetcher: users call `Fetcher.close_reader`."""

@@ -1,4 +1,4 @@
-"""Brings one unit of an object from the store: into the cache, else into memory.
+"""Brings adjacent units of an object from the store: into the cache, else into memory.
 
 Runs in worker threads. Cancellation is noticed at every chunk that arrives.
 """
@@ -6,6 +6,7 @@ Runs in worker threads. Cancellation is noticed at every chunk that arrives.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,47 +16,62 @@ from idcfs.cache import ContentCheck
 from idcfs.errors import CacheError
 
 if TYPE_CHECKING:
-    from idcfs.cache import CachedObject
+    from collections.abc import Callable
+
+    from idcfs.cache import CachedObject, ExtentWriter
     from idcfs.model import Bytes, Extent, ObjectRef
     from idcfs.store import ObjectStore
+
+_QUIET_S = 60.0
+"""How long a failure of the cache is not told again: a full disk fails a thousand times a
+minute."""
+
+_REASONS = 1000
+"""How many different failures are remembered."""
+
+_quiet_until_s: dict[str, float] = {}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """How a unit came in: into the cache, or as `content` because of the cache's `failure`."""
+    """How units came in: into the cache, or as `content` because of the cache's `failure`."""
 
     content: Bytes | None = None
     failure: CacheError | None = None
 
 
-def fill_unit(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
-    """Fetch and check one unit. A cache that fails costs a second transfer, not the read.
+def fill_units(
+    store: ObjectStore,
+    ref: ObjectRef,
+    cached: CachedObject,
+    extent: Extent,
+    given_up: Callable[[], bool],
+) -> Filled:
+    """Fetch and check adjacent units that the cache lacks, or wait for who does it already.
 
-    Raises StoreError.
+    A cache that fails costs a second transfer, not the read. `given_up` tells whether
+    nobody wants them any more. Raises StoreError.
     """
-    if not cached.missing(extent):  # another transfer came first
-        return Filled()
     try:
-        _fetch_into(store, ref, cached, extent)
+        while (writer := cached.writer(extent, given_up)) is not None:
+            _fetch_into(store, ref, writer)
     except CacheError as exc:
         # A cache closed at the end of a mount must not start a transfer anew, nor be called broken.
         trio.from_thread.check_cancelled()
-        logger.warning("%s; reading %s without the cache", exc, ref.url)
+        _warn(exc, ref)
         return Filled(_fetch(store, ref, extent), exc)
     return Filled()
 
 
-def _fetch_into(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: Extent) -> None:
-    writer = cached.writer(extent)
-
+def _fetch_into(store: ObjectStore, ref: ObjectRef, writer: ExtentWriter) -> None:
     def sink(chunk: memoryview) -> None:
         trio.from_thread.check_cancelled()
         writer.write(chunk)
 
     try:
-        store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
+        store.get_extent(ref.bucket, ref.key, writer.extent, sink, etag=ref.instance.etag)
         writer.commit()
     except BaseException:
         writer.abort()
@@ -74,3 +90,15 @@ def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> Bytes:
     store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
     check.finish()
     return content
+
+
+def _warn(exc: CacheError, ref: ObjectRef) -> None:
+    """Log what is wrong with the cache; the same again only after a while."""
+    reason, now_s = str(exc), time.monotonic()
+    if now_s >= _quiet_until_s.get(reason, now_s):
+        if len(_quiet_until_s) >= _REASONS:
+            _quiet_until_s.clear()
+        _quiet_until_s[reason] = now_s + _QUIET_S
+        logger.warning("%s; reading %s without the cache", exc, ref.url)
+    else:
+        logger.debug("%s; reading %s without the cache", exc, ref.url)

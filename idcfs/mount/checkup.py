@@ -71,7 +71,10 @@ def _check_cache(cache_dir: Path) -> Finding:
         # Looking must make no cache where there is none: what is there of the path decides.
         place = next(each for each in (cache_dir, *cache_dir.parents) if os.path.lexists(each))
         if (cache_dir / "CACHEDIR.TAG").exists():
-            DiskCache(cache_dir).close()
+            cache = DiskCache(cache_dir)
+            cache.close()
+            if cache.failure is not None:
+                raise cache.failure
         else:
             tempfile.TemporaryFile(dir=place).close()
         free = shutil.disk_usage(place).free

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import DiskCache
+from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.catalog.catalog import Catalog
 from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
@@ -45,6 +46,10 @@ class MountRequest:
     endpoint_url: str | None
     source: Source
     ownership: Ownership
+    cache_size: str | None = None
+    min_free: str | None = None
+    """The cache's limits, as `idcfs.cache.limits` understands them."""
+    verify_reads: bool = False
     allow_other: bool = False
     allow_nonempty: bool = False
     fuse_options: tuple[str, ...] = ()
@@ -61,6 +66,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         require(check_allow_other())
     mountpoint = prepare_mountpoint(request.mountpoint, allow_nonempty=request.allow_nonempty)
     _keep_apart(mountpoint, request)
+    DiskCache(request.cache_dir).close()  # before a layout is put into a directory not ours
     catalog = Catalog.open(request.index_path)
     layout = _open_tree(catalog, request)
     check_width(layout)
@@ -69,7 +75,13 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         source=request.source,
         max_connections=MAX_TRANSFERS,
     )
-    cache = DiskCache(request.cache_dir)
+    ledger = DiskLedger(
+        request.cache_dir,
+        cache_size=request.cache_size,
+        min_free=request.min_free,
+        keep_limits=True,
+    )
+    cache = DiskCache(request.cache_dir, ledger=ledger, verify_reads=request.verify_reads)
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     try:
         trio.run(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import DiskCache
+from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.fetch import Fetcher, Limiters
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
@@ -47,6 +48,9 @@ class PrefetchRequest:
     jobs: int
     """Files fetched at once."""
     verify: Verify
+    cache_size: str | None = None
+    min_free: str | None = None
+    """The cache's limits, as `idcfs.cache.limits` understands them."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -81,7 +85,13 @@ def run_prefetch(
     it in order: files under way are dropped, complete ones stay. Raises CacheError
     if there is no cache directory to be had, UsageError for a bad endpoint.
     """
-    cache = DiskCache(request.cache_dir)
+    ledger = DiskLedger(
+        request.cache_dir,
+        cache_size=request.cache_size,
+        min_free=request.min_free,
+        keep_limits=True,
+    )
+    cache = DiskCache(request.cache_dir, ledger=ledger)
     store = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,

@@ -6,9 +6,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idcfs.cache import DiskCache
+from idcfs.cache.disk_ledger import DiskLedger
+from idcfs.cache.limits import measure_disk, resolve_limits
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
+
+    from idcfs.model import SeriesUUID
 
 _OVERHEAD_BYTES = 4096
 """A file takes whole blocks, and a directory entry: so much more than its length."""
@@ -44,3 +50,49 @@ def measure(
             if needed <= free:
                 break
     return Space(max(needed, 0), free)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSpace(Space):
+    """What a prefetch needs of the cache, and what the cache can give it at most."""
+
+    limit_bytes: int | None
+    min_free_bytes: int
+    pinned_bytes: int
+    """What others have pinned, and so cannot make way."""
+
+
+def measure_cache(
+    root: Path,
+    *,
+    cache_size: str | None,
+    min_free: str | None,
+    size_bytes: int,
+    file_count: int,
+    series: Callable[[], Collection[SeriesUUID]],
+) -> CacheSpace:
+    """Compare a selection's size with what the cache can hold once all else has made way.
+
+    `series` of the selection are only asked for if something is pinned. Blocks; raises
+    CacheError, OSError.
+    """
+    needed = size_bytes + file_count * _OVERHEAD_BYTES
+    disk = measure_disk(root)
+    if not root.exists():
+        limits, held, pinned = resolve_limits(disk, 0, cache_size, min_free), 0, 0
+    else:
+        ledger = DiskLedger(root, cache_size=cache_size, min_free=min_free, flush_s=None)
+        cache = DiskCache(root, ledger=ledger)  # refuses a directory that is not ours
+        try:
+            limits, held = ledger.limits(), ledger.totals().bytes
+            others = ledger.pins.all()
+            others = others.difference(series()) if others else others
+            pinned = sum(each.bytes for each in ledger.accounts() if each.series in others)
+        finally:
+            cache.close()
+    room = disk.free_bytes + held - limits.min_free_bytes
+    if limits.size_bytes is not None:
+        room = min(room, limits.size_bytes)
+    return CacheSpace(
+        needed, max(room - pinned, 0), limits.size_bytes, limits.min_free_bytes, pinned
+    )

@@ -147,7 +147,7 @@ class CacheTarget:
                 check.update(memoryview(cached.read(Extent(offset, length))))
             check.finish()
         except (CacheError, IntegrityError):
-            cached.discard()
+            cached.discard(ref.whole)
         finally:
             cached.close()
 

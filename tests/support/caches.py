@@ -52,9 +52,12 @@ class _FaultyObject:
     def missing(self, extent: Extent) -> list[Extent]:
         return self._inner.missing(extent)
 
-    def writer(self, extent: Extent) -> ExtentWriter:
+    def writer(
+        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+    ) -> ExtentWriter | None:
         self._cache.check("writer")
-        return _FaultyWriter(self._cache, self._inner.writer(extent))
+        writer = self._inner.writer(extent, given_up)
+        return None if writer is None else _FaultyWriter(self._cache, writer)
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
         self._cache.check("read_nowait")
@@ -64,8 +67,8 @@ class _FaultyObject:
         self._cache.check("read")
         return self._inner.read(extent)
 
-    def discard(self) -> None:
-        self._inner.discard()
+    def discard(self, extent: Extent) -> None:
+        self._inner.discard(extent)
 
     def close(self) -> None:
         self._inner.close()
@@ -75,6 +78,10 @@ class _FaultyWriter:
     def __init__(self, cache: FaultyCache, inner: ExtentWriter) -> None:
         self._cache = cache
         self._inner = inner
+
+    @property
+    def extent(self) -> Extent:
+        return self._inner.extent
 
     def write(self, chunk: memoryview) -> None:
         self._cache.check("write")

@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from idcfs.cache import CachedObject
+    from idcfs.cache import CachedObject, ExtentWriter
     from idcfs.model import Extent, ObjectRef
 
 
+def start(held: CachedObject, extent: Extent) -> ExtentWriter:
+    """Start a transfer of missing bytes that the next one of the same may overtake."""
+    writer = held.writer(extent, lambda: True)
+    assert writer is not None
+    return writer
+
+
 def store(held: CachedObject, content: bytes, extent: Extent) -> None:
-    """Write one missing extent in two chunks and commit it."""
+    """Write one missing extent in two chunks and commit it, unless another process has."""
     body = memoryview(content)[extent.offset : extent.end]
     writer = held.writer(extent)
-    writer.write(body[: len(body) // 3])
-    writer.write(body[len(body) // 3 :])
-    writer.commit()
+    if writer is None:
+        return
+    assert writer.extent == extent
+    try:
+        writer.write(body[: len(body) // 3])
+        writer.write(body[len(body) // 3 :])
+        writer.commit()
+    except BaseException:
+        writer.abort()
+        raise
 
 
 def store_all(held: CachedObject, ref: ObjectRef, content: bytes) -> None:
@@ -27,6 +41,10 @@ def store_all(held: CachedObject, ref: ObjectRef, content: bytes) -> None:
 
 def path_of(root: Path, ref: ObjectRef) -> Path:
     return root / "objects" / ref.series[:2] / ref.series / ref.instance.name
+
+
+def part_of(root: Path, ref: ObjectRef) -> Path:
+    return root / "partial" / ref.series[:2] / ref.series / ref.instance.name
 
 
 def unfinished(root: Path) -> list[Path]:

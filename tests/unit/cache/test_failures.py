@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from idcfs.cache import DiskCache
 from idcfs.errors import CacheError
 from idcfs.model import Instance, Listing
 from tests.support.stores import make_content, make_ref, series_uuid
-from tests.unit.cache.steps import path_of, store, store_all, unfinished
+from tests.unit.cache.steps import path_of, start, store, store_all, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ def test_the_objects_directory_becomes_a_file_while_an_object_is_open(
 
     assert held.missing(REF.whole) == [REF.whole]
     assert unfinished(root) == []
-    held.discard()
+    held.discard(REF.whole)
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link"])
@@ -98,8 +99,8 @@ def test_something_else_under_the_name_of_an_object(
         with pytest.raises(CacheError):
             store_all(held, ref, content)
     else:
-        assert held._file is None  # nothing shows it outside
-    held.discard()
+        assert held._held is None  # nothing shows it outside
+    held.discard(REF.whole)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc/passwd", "with\0nul", "x" * 256])
@@ -151,22 +152,65 @@ def test_bytes_not_in_memory_are_not_an_error(
 
 
 @pytest.mark.usefixtures("small_units")
-@pytest.mark.parametrize("call", ["pread", "fdatasync", "rename"])
+@pytest.mark.parametrize("call", ["link", "rename", "ftruncate"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_the_disk_fails_when_the_last_unit_has_come(
-    root: Path, cache: DiskCache, monkeypatch: pytest.MonkeyPatch, call: str
+    root: Path, cache: DiskCache, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
+    """Nothing is lost: the object stays in parts until somebody can complete it."""
     content = make_content(150)
     ref = make_ref(content)
     held = cache.open(ref)
+    for unit in held.missing(ref.whole)[:3]:
+        store(held, content, unit)
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, failing(errno.EIO))
-        with pytest.raises(CacheError):
+        patch.setattr(os, call, failing(number))
+        store_all(held, ref, content)
+
+    assert held.missing(ref.whole) == []
+    assert held.read(ref.whole) == content
+    assert not path_of(root, ref).exists()
+    assert unfinished(root) == []
+    again = cache.open(ref)
+    assert again.read(ref.whole) == content
+    assert path_of(root, ref).read_bytes() == content
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("call", ["pwrite", "ftruncate", "mkdir", "fstat", "pread"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_calls_that_fail_while_a_unit_comes_in(
+    root: Path, cache: DiskCache, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    content = make_content(150)
+    ref = make_ref(content)
+    with monkeypatch.context() as patch:
+        held = cache.open(ref)
+        patch.setattr(os, call, failing(number))
+        with pytest.raises(CacheError, match=os.strerror(number)):
             store_all(held, ref, content)
 
-    assert len(held.missing(ref.whole)) == 4
-    assert unfinished(root) == []
     store_all(held, ref, content)
+    assert held.read(ref.whole) == content
     assert path_of(root, ref).read_bytes() == content
+
+
+@pytest.mark.usefixtures("small_units")
+def test_short_writes_are_carried_on(
+    root: Path, cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(
+        os,
+        "pwrite",
+        lambda fd, content, offset: pwrite(fd, content[: len(content) // 2 + 1], offset),
+    )
+    for content in (CONTENT, make_content(150)):
+        ref = make_ref(content, f"{len(content)}.dcm")
+        held = cache.open(ref)
+        store_all(held, ref, content)
+        assert held.read(ref.whole) == content
+        assert path_of(root, ref).read_bytes() == content
 
 
 def test_discard_and_close_and_abort_never_raise(
@@ -174,12 +218,12 @@ def test_discard_and_close_and_abort_never_raise(
 ) -> None:
     whole, partial = cache.open(REF), cache.open(make_ref(CONTENT, "b.dcm"))
     store_all(whole, REF, CONTENT)
-    writer = partial.writer(REF.whole)
+    writer = start(partial, REF.whole)
     for call in ("unlink", "ftruncate"):
         monkeypatch.setattr(os, call, failing(errno.EROFS))
 
     writer.abort()
-    whole.discard()
+    whole.discard(REF.whole)
     partial.close()
 
     assert whole.missing(REF.whole) == [REF.whole]
@@ -192,14 +236,14 @@ def test_a_file_size_limit(cache: DiskCache, root: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, hard))
     try:
         held = cache.open(ref)
-        writer = held.writer(ref.whole)
+        writer = start(held, ref.whole)
         with pytest.raises(CacheError, match="too large"):
             writer.write(memoryview(content))
         writer.abort()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert [path.stat().st_size for path in unfinished(root)] == [0]
+    assert unfinished(root) == []
 
 
 @pytest.fixture
@@ -220,7 +264,7 @@ def test_a_full_disk(tiny_disk: Path) -> None:
     content = make_content(1 << 20)
     cache = DiskCache(tiny_disk / "cache")
     big, small = make_ref(content), make_ref(CONTENT, "small.dcm")
-    writer = cache.open(big).writer(big.whole)
+    writer = start(cache.open(big), big.whole)
 
     with pytest.raises(CacheError, match="No space left"):
         writer.write(memoryview(content))
@@ -236,17 +280,49 @@ def test_a_full_disk(tiny_disk: Path) -> None:
 
 
 def test_a_read_only_disk(tiny_disk: Path) -> None:
-    DiskCache(tiny_disk / "cache").close()
+    cache = DiskCache(tiny_disk / "cache")
+    store_all(cache.open(REF), REF, CONTENT)
+    cache.close()
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
 
-    with pytest.raises(CacheError, match="Read-only"):
-        DiskCache(tiny_disk / "cache")
+    check_that_it_only_reads(tiny_disk / "cache", "Read-only")
+
+
+def test_a_disk_that_was_full_before(tiny_disk: Path) -> None:
+    cache = DiskCache(tiny_disk / "cache")
+    store_all(cache.open(REF), REF, CONTENT)
+    cache.close()
+    with (tiny_disk / "filler").open("wb", buffering=0) as filler:
+        filler.write(bytes(1 << 20))  # as much as there is room for
+
+    check_that_it_only_reads(tiny_disk / "cache", "No space left")
+
+    other = make_ref(CONTENT, "other.dcm")
+    cache = DiskCache(tiny_disk / "cache")
+    (tiny_disk / "filler").unlink()
+    store_all(cache.open(other), other, CONTENT)
+    cache.close()
+
+
+def check_that_it_only_reads(root: Path, reason: str) -> None:
+    """What is there is served; what is not cannot be written, and that is a CacheError."""
+    cache = DiskCache(root)
+    assert cache.failure is None or re.search(reason, str(cache.failure))
+    assert cache.open(REF).read(REF.whole) == CONTENT
+    other = make_ref(CONTENT, "other.dcm")
+    held = cache.open(other)
+    assert held.missing(other.whole) == [other.whole]
+    with pytest.raises(CacheError, match=reason):
+        store_all(held, other, CONTENT)
+    with pytest.raises(CacheError, match=reason):
+        cache.put_listing(LISTING)
+    cache.close()
 
 
 def test_a_cache_cleared_under_a_running_process_heals(root: Path, cache: DiskCache) -> None:
     kept, coming = cache.open(REF), cache.open(make_ref(CONTENT, "b.dcm"))
     store_all(kept, REF, CONTENT)
-    writer = coming.writer(REF.whole)
+    writer = start(coming, REF.whole)
     writer.write(memoryview(CONTENT))
     shutil.rmtree(root)
 
@@ -259,7 +335,7 @@ def test_a_cache_cleared_under_a_running_process_heals(root: Path, cache: DiskCa
     assert cache.open(make_ref(CONTENT, "b.dcm")).read(REF.whole) == CONTENT
     assert cache.find_listing(LISTING.series) == LISTING
     # The new scratch directory is as safe from others as the first one was.
-    writer = cache.open(make_ref(CONTENT, "c.dcm")).writer(REF.whole)
+    writer = start(cache.open(make_ref(CONTENT, "c.dcm")), REF.whole)
     DiskCache(root).close()
     writer.write(memoryview(CONTENT))
     writer.commit()
@@ -271,5 +347,5 @@ def test_after_the_end_writing_is_an_error_and_closing_is_not(root: Path, cache:
     cache.close()
 
     with pytest.raises(CacheError):
-        held.writer(REF.whole)
+        start(held, REF.whole)
     assert list((root / "scratch").iterdir()) == []

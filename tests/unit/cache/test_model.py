@@ -23,7 +23,7 @@ from idcfs.cache import DiskCache, units
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent, ObjectRef
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import path_of, store, unfinished
+from tests.unit.cache.steps import part_of, path_of, start, store, unfinished
 
 if TYPE_CHECKING:
     from idcfs.cache import CachedObject, ExtentWriter
@@ -77,8 +77,7 @@ class CacheMachine(RuleBasedStateMachine):
         model, held = self.opened(number)
         unit = model.units[at % len(model.units)]
         if unit in model.stored:
-            with pytest.raises(CacheError):
-                held.writer(unit)
+            assert held.writer(unit) is None
         else:
             store(held, model.content, unit)
             model.stored.add(unit)
@@ -88,7 +87,7 @@ class CacheMachine(RuleBasedStateMachine):
         model, held = self.opened(number)
         unit = model.units[at % len(model.units)]
         if unit not in model.stored:
-            writer = held.writer(unit)
+            writer = start(held, unit)
             writer.write(memoryview(model.content)[unit.offset : unit.end][:count])
             model.writers.append((unit, writer))
 
@@ -145,7 +144,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(number=objects)
     def discard(self, number: int) -> None:
         model, held = self.opened(number)
-        held.discard()
+        held.discard(model.ref.whole)
         model.stored.clear()
 
     @rule(number=objects)
@@ -154,11 +153,39 @@ class CacheMachine(RuleBasedStateMachine):
         held.close()
         self._let_go(model)
 
+    @rule(number=objects, at=st.integers(0, 3), flip=st.integers(1, 255))
+    def damage_a_block(self, number: int, at: int, flip: int) -> None:
+        """Another program overwrites a byte; the object is opened anew and read."""
+        model = self.models[number]
+        place = path_of(self.root, model.ref)
+        path = place if place.exists() else part_of(self.root, model.ref)
+        unit = model.units[at % len(model.units)]
+        if unit not in model.stored or not path.exists():
+            return
+        with path.open("r+b") as file:
+            file.seek(unit.offset)
+            byte = file.read(1)[0]
+            file.seek(unit.offset)
+            file.write(bytes([byte ^ flip]))
+        if model.held is not None:
+            model.held.close()
+        model.writers.clear()
+        model.held = self.cache.open(model.ref)
+        with pytest.raises(CacheError, match="damaged"):
+            model.held.read(unit)
+        model.held.discard(unit)
+        if path == place:
+            model.stored.clear()
+        else:
+            model.stored.discard(unit)
+
     @rule(orderly=st.booleans())
     def reopen_cache(self, orderly: bool) -> None:
         former, self.cache = self.cache, DiskCache(self.root)
         if orderly:
             former.close()
+        else:
+            former._claims.close()  # as the kernel does when a process dies
         for model in self.models:
             self._let_go(model)
 
@@ -176,8 +203,6 @@ class CacheMachine(RuleBasedStateMachine):
 
     def _let_go(self, model: Model) -> None:
         model.writers.clear()
-        if not model.is_whole:
-            model.stored.clear()
         model.held = None
 
     @invariant()
@@ -189,7 +214,12 @@ class CacheMachine(RuleBasedStateMachine):
             if model.is_whole:
                 assert path_of(self.root, model.ref).read_bytes() == model.content
             elif model.held is None:
-                assert self.cache.open(model.ref).missing(model.ref.whole) == model.units
+                held = self.cache.open(model.ref)
+                missing = held.missing(model.ref.whole)
+                assert missing == [unit for unit in model.units if unit not in model.stored]
+                for unit in model.stored:
+                    assert held.read(unit) == model.content[unit.offset : unit.end]
+                held.close()
 
     @invariant()
     def keeps_no_more_unfinished_files_than_it_must(self) -> None:

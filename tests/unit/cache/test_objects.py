@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.cache import DiskCache
+from idcfs.cache.inventory import remove_series
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import path_of, store, store_all, unfinished
+from tests.unit.cache.steps import path_of, start, store, store_all, unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ def test_what_was_not_promised_is_never_kept_nor_served(
 ) -> None:
     ref = make_ref(CONTENT)
     held = cache.open(ref)
-    writer = held.writer(ref.whole)
+    writer = start(held, ref.whole)
 
     with pytest.raises(IntegrityError, match=r"s3://idc-open-data/.*a\.dcm"):  # noqa: PT012  # either
         writer.write(memoryview(body))
@@ -84,7 +85,7 @@ def test_what_was_not_promised_is_never_kept_nor_served(
 
     assert held.missing(ref.whole) == [ref.whole]
     assert not path_of(root, ref).exists()
-    assert [path.stat().st_size for path in unfinished(root)] == [0]
+    assert unfinished(root) == []
     store_all(held, ref, CONTENT)
     assert held.read(ref.whole) == CONTENT
 
@@ -157,7 +158,7 @@ def test_too_long_a_unit_does_not_spill_into_the_next(cache: DiskCache) -> None:
     ref = make_ref(LARGE)
     held = cache.open(ref)
     store(held, LARGE, UNITS[1])
-    writer = held.writer(UNITS[0])
+    writer = start(held, UNITS[0])
     writer.write(memoryview(LARGE)[:30])
 
     with pytest.raises(IntegrityError):
@@ -173,7 +174,7 @@ def test_aborting_one_unit_leaves_the_others(root: Path, cache: DiskCache) -> No
     store(held, LARGE, UNITS[0])
     store(held, LARGE, UNITS[2])
 
-    writer = held.writer(UNITS[1])
+    writer = start(held, UNITS[1])
     writer.write(memoryview(bytes(20)))
     writer.abort()
     writer.abort()
@@ -189,7 +190,7 @@ def test_an_abandoned_writer_writes_no_more_once_the_next_has_started(
 ) -> None:
     ref = make_ref(CONTENT)
     held = cache.open(ref)
-    former = held.writer(ref.whole)
+    former = start(held, ref.whole)
     former.write(memoryview(bytes(10)))
 
     store(held, CONTENT, ref.whole)
@@ -204,9 +205,9 @@ def test_an_abandoned_writer_writes_no_more_once_the_next_has_started(
 def test_a_writer_overtaken_before_its_commit_counts_for_nothing(cache: DiskCache) -> None:
     ref = make_ref(CONTENT)
     held = cache.open(ref)
-    former = held.writer(ref.whole)
+    former = start(held, ref.whole)
     former.write(memoryview(CONTENT))
-    held.writer(ref.whole)
+    start(held, ref.whole)
 
     with pytest.raises(CacheError):
         former.commit()
@@ -219,25 +220,45 @@ def test_bytes_that_were_checked_are_never_written_again(cache: DiskCache) -> No
     held = cache.open(ref)
     store_all(held, ref, CONTENT)
 
-    with pytest.raises(CacheError):
-        held.writer(ref.whole)
+    assert held.writer(ref.whole) is None
 
 
 @pytest.mark.usefixtures("small_units")
-def test_a_unit_written_across_a_discard_does_not_count(root: Path, cache: DiskCache) -> None:
+def test_discarding_drops_the_blocks_of_an_incomplete_object(root: Path, cache: DiskCache) -> None:
+    ref = make_ref(LARGE)
+    held = cache.open(ref)
+    for unit in UNITS[:3]:
+        store(held, LARGE, unit)
+    writer = start(held, UNITS[3])
+    writer.write(memoryview(LARGE)[120:])
+
+    held.discard(Extent(45, 1))
+
+    assert held.missing(ref.whole) == [UNITS[1], UNITS[3]]
+    assert held.read(Extent(60, 60)) == LARGE[60:120]
+    writer.commit()
+    store_all(held, ref, LARGE)
+    assert path_of(root, ref).read_bytes() == LARGE
+
+
+@pytest.mark.usefixtures("small_units")
+def test_a_unit_written_across_the_end_of_a_file_does_not_count(
+    root: Path, cache: DiskCache
+) -> None:
     ref = make_ref(LARGE)
     held = cache.open(ref)
     store(held, LARGE, UNITS[0])
-    writer = held.writer(UNITS[1])
+    writer = start(held, UNITS[1])
     writer.write(memoryview(LARGE)[40:80])
+    remove_series(root, ref.series)
 
-    held.discard()
     with pytest.raises(CacheError):
         writer.commit()
     writer.abort()
 
     assert held.missing(ref.whole) == UNITS
-    assert unfinished(root) == []
+    store_all(held, ref, LARGE)
+    assert path_of(root, ref).read_bytes() == LARGE
 
 
 def test_discarding_removes_a_whole_object(root: Path, cache: DiskCache) -> None:
@@ -245,7 +266,7 @@ def test_discarding_removes_a_whole_object(root: Path, cache: DiskCache) -> None
     held = cache.open(ref)
     store_all(held, ref, CONTENT)
 
-    held.discard()
+    held.discard(ref.whole)
 
     assert not path_of(root, ref).exists()
     assert held.missing(ref.whole) == [ref.whole]
@@ -274,7 +295,7 @@ def test_a_read_under_way_survives_a_discard(
     thread = threading.Thread(target=lambda: got.append(held.read(ref.whole)))
     thread.start()
     assert reading.wait(10)
-    held.discard()
+    held.discard(ref.whole)
     # Would get the descriptor's number, were it free.
     store_all(cache.open(other), other, bytes(90))
     discarded.set()
@@ -308,7 +329,7 @@ def test_a_file_cut_short_while_open_is_noticed(root: Path, cache: DiskCache) ->
 def test_closing_an_incomplete_object_leaves_nothing(root: Path, cache: DiskCache) -> None:
     ref = make_ref(CONTENT)
     held = cache.open(ref)
-    writer = held.writer(ref.whole)
+    writer = start(held, ref.whole)
     writer.write(memoryview(CONTENT))
 
     held.close()
@@ -325,7 +346,9 @@ def test_two_caches_on_one_directory_share_what_is_whole(root: Path, cache: Disk
     here, there = cache.open(ref), other.open(ref)
 
     store_all(here, ref, CONTENT)
-    store_all(there, ref, CONTENT)
+    assert there.missing(ref.whole) == [ref.whole]  # asking others costs, so only `writer` does
+    assert there.writer(ref.whole) is None
+    assert there.missing(ref.whole) == []
     other.close()
 
     assert here.read(ref.whole) == there.read(ref.whole) == CONTENT
@@ -334,6 +357,7 @@ def test_two_caches_on_one_directory_share_what_is_whole(root: Path, cache: Disk
 
 def test_descriptors_are_given_back(cache: DiskCache) -> None:
     ref = make_ref(CONTENT)
+    store_all(cache.open(make_ref(b"x", "first.dcm")), make_ref(b"x", "first.dcm"), b"x")
     before = len(os.listdir("/proc/self/fd"))  # iterdir would hold it open
 
     for _ in range(20):

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache import DiskCache, scratch
+from idcfs.cache import DiskCache, scratch, units
 from idcfs.errors import CacheError
+from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
 from tests.unit.cache.steps import path_of, store_all, unfinished
 
@@ -28,13 +29,13 @@ import sys
 from pathlib import Path
 from idcfs.cache import DiskCache, units
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import store, store_all
-units.WHOLE_LIMIT_BYTES, units.UNIT_BYTES = 100_000, 40_000
+from tests.unit.cache.steps import start, store, store_all
+units.WHOLE_LIMIT_BYTES, units.UNIT_BYTES, units.BLOCK_BYTES = 100_000, 40_000, 20_000
 cache = DiskCache(Path(sys.argv[1]))
 content = make_content(90_000)
 store_all(cache.open(make_ref(content)), make_ref(content), content)
 half = cache.open(make_ref(content, "half.dcm"))
-half.writer(half.missing(make_ref(content).whole)[0]).write(memoryview(content)[:45_000])
+start(half, make_ref(content).whole).write(memoryview(content)[:45_000])
 large = make_content(150_000)
 pieces = cache.open(make_ref(large, "pieces.dcm"))
 for unit in pieces.missing(make_ref(large).whole)[1:]:
@@ -81,8 +82,12 @@ def other(root: Path) -> Iterator[Other]:
     other.kill()
 
 
-def test_a_killed_process_leaves_what_was_whole_and_nothing_else(root: Path, other: Other) -> None:
-    assert len(unfinished(root)) == 2
+def test_a_killed_process_leaves_what_it_had_stored(
+    root: Path, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "WHOLE_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(units, "UNIT_BYTES", 40_000)
+    assert len(unfinished(root)) == 1
     other.kill()
 
     cache = DiskCache(root)
@@ -90,10 +95,16 @@ def test_a_killed_process_leaves_what_was_whole_and_nothing_else(root: Path, oth
     assert unfinished(root) == []
     assert len(list((root / "scratch").iterdir())) == 1
     assert cache.open(make_ref(CONTENT)).read(make_ref(CONTENT).whole) == CONTENT
-    for name in ("half.dcm", "pieces.dcm"):
-        ref = make_ref(make_content(150_000), name)
-        assert cache.open(ref).missing(ref.whole) != []
-        assert not path_of(root, ref).exists()
+    half = make_ref(CONTENT, "half.dcm")
+    assert cache.open(half).missing(half.whole) == [half.whole]
+    assert not path_of(root, half).exists()
+    large = make_content(150_000)
+    pieces = make_ref(large, "pieces.dcm")
+    held = cache.open(pieces)
+    assert held.missing(pieces.whole) == [Extent(0, 40_000)]
+    assert held.read(Extent(40_000, 110_000)) == large[40_000:]
+    store_all(held, pieces, large)
+    assert path_of(root, pieces).read_bytes() == large
     cache.close()
 
 
@@ -101,7 +112,7 @@ def test_a_living_process_keeps_its_scratch(root: Path, other: Other) -> None:
     cache = DiskCache(root)
     cache.close()
 
-    assert len(unfinished(root)) == 2
+    assert len(unfinished(root)) == 1
     other.store("later.dcm")
     other.wait_for("stored")
     assert path_of(root, make_ref(CONTENT, "later.dcm")).read_bytes() == CONTENT
@@ -155,7 +166,7 @@ def test_a_directory_removed_before_it_was_locked_is_made_again(
     def late_flock(fd: int, how: int) -> None:
         if how == fcntl.LOCK_EX and not interrupted:
             interrupted.append(fd)
-            scratch._remove_abandoned(root / "scratch")
+            scratch.remove_abandoned(root / "scratch")
         flock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", late_flock)
@@ -200,5 +211,8 @@ def test_a_lock_that_the_file_system_refuses(root: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(fcntl, "flock", refuse)
 
+    cache = DiskCache(root)
+
+    assert "locks" in str(cache.failure)
     with pytest.raises(CacheError, match="locks"):
-        DiskCache(root)
+        store_all(cache.open(make_ref(CONTENT)), make_ref(CONTENT), CONTENT)

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.cache import DiskCache
+from idcfs.catalog.catalog import Catalog
+from idcfs.catalog.selection import Selection
 from tests.support.mounting import Launcher
+from tests.unit.cache.ledgers import BLOCK, quiet, store
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
     from pathlib import Path
+
+    from idcfs.model import SeriesUUID
 
 Idcfs = "Callable[..., subprocess.CompletedProcess[str]]"
 
@@ -37,3 +43,27 @@ def idcfs(settings: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return Launcher(environment=variables).run(*arguments)
 
     return run
+
+
+COLLECTIONS = ("rider_pilot", "lctsc")
+EACH = 3
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, list[SeriesUUID]]:
+    """Some series of each of two collections."""
+    catalog = Catalog.open()
+    rows = {name: catalog.rows(Selection(collection_id=(name,)))[:EACH] for name in COLLECTIONS}
+    return {name: catalog.uuids(some) for name, some in rows.items()}
+
+
+@pytest.fixture
+def filled(tmp_path: Path, known: dict[str, list[SeriesUUID]]) -> Path:
+    """A cache with a file of each of these series."""
+    root = tmp_path / "filled"
+    DiskCache(root).close()
+    ledger = quiet(root, None)
+    for number, series in enumerate(known["rider_pilot"] + known["lctsc"], 1):
+        store(root, ledger, series, number * BLOCK)
+    ledger.close()
+    return root

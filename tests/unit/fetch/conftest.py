@@ -33,6 +33,7 @@ def cache(root: Path) -> Iterator[DiskCache]:
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects over 100 bytes come in units of 40."""
+    """Objects over 100 bytes come in units of 40, with a checksum for each 20."""
     monkeypatch.setattr(units, "WHOLE_LIMIT_BYTES", 100)
     monkeypatch.setattr(units, "UNIT_BYTES", 40)
+    monkeypatch.setattr(units, "BLOCK_BYTES", 20)

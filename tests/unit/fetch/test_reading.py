@@ -20,7 +20,6 @@ from idcfs.fetch import Fetcher, fetcher
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
-from tests.unit.cache.steps import unfinished
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
@@ -81,29 +80,59 @@ async def test_many_readers_share_one_transfer(store: MemoryStore, cache: DiskCa
 
 
 @in_trio
-async def test_two_readers_of_many_units_fetch_each_once(
+async def test_a_reader_joins_a_longer_run_that_has_its_unit(
     store: MemoryStore, cache: DiskCache
 ) -> None:
-    """The second has seen unit 2 missing before the first brought it in."""
     ref = store.add_content(LARGE)
-    gates = {Extent(0, 40): Gate(), Extent(40, 40): Gate()}
-
-    def hold(key: str, extent: Extent) -> None:
-        if extent in gates:
-            gates[extent].hold()
-
-    store.on_get = hold
+    gate = Gate()
+    store.on_get = lambda key, extent: gate.hold()
     async with fetching(store, cache) as fetcher:
         async with trio.open_nursery() as reading:
             reading.start_soon(read, fetcher, ref, Extent(0, 80))
-            await gates[Extent(0, 40)].arrived()
-            async with trio.open_nursery() as quicker:
-                quicker.start_soon(read, fetcher, ref, Extent(40, 20))
-                await gates[Extent(40, 40)].arrived()
-                gates[Extent(40, 40)].open()
-            gates[Extent(0, 40)].open()
+            await gate.arrived()
+            reading.start_soon(read, fetcher, ref, Extent(40, 20))
+            await wait_all_tasks_blocked()
+            gate.open()
         assert await read(fetcher, ref) == LARGE
-    assert sorted(extent.offset for _, extent in store.gets) == [0, 40, 80, 120]
+    assert [extent for _, extent in store.gets] == [Extent(0, 80), Extent(80, 70)]
+
+
+@in_trio
+async def test_two_readers_that_overlap_fetch_each_unit_once(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(LARGE)
+    gate, got = Gate(), list["Bytes"]()
+    store.on_get = lambda key, extent: gate.hold()
+    async with fetching(store, cache) as fetcher:
+
+        async def read_some(offset: int, length: int) -> None:
+            got.append(await read(fetcher, ref, Extent(offset, length)))
+
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read_some, 40, 50)
+            await gate.arrived()
+            reading.start_soon(read_some, 0, 150)
+            await gate.arrived()
+            gate.open()
+    assert sorted(got) == sorted([LARGE[40:90], LARGE])
+    assert sorted((at.offset, at.length) for _, at in store.gets) == [(0, 40), (40, 80), (120, 30)]
+
+
+@in_trio
+async def test_runs_grow_while_reading_is_sequential(store: MemoryStore, cache: DiskCache) -> None:
+    content = make_content(1000)
+    ref = store.add_content(content)
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        for offset in range(0, 600, 10):
+            assert await reader.read(Extent(offset, 10)) == content[offset : offset + 10]
+        assert [extent.length for _, extent in store.gets] == [40, 80, 160, 320]
+        store.gets.clear()
+        await reader.read(Extent(880, 10))
+        await reader.read(Extent(640, 10))
+        assert [extent for _, extent in store.gets] == [Extent(880, 40), Extent(640, 40)]
+        fetcher.close_reader(reader)
 
 
 @in_trio
@@ -389,7 +418,7 @@ async def test_ensure_brings_in_what_is_missing_and_tells(
         assert [await fetcher.ensure(ref) for ref in refs] == [False, False, False]
         for ref in refs:
             assert cache.open(ref).missing(ref.whole) == []
-    assert len(store.gets) == 5
+    assert len(store.gets) == 2
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
@@ -456,17 +485,18 @@ async def test_readers_are_shared_and_a_while_later_closed(
 
 
 @in_trio
-async def test_idle_readers_of_pieces_are_closed_too(
-    store: MemoryStore, cache: DiskCache, root: Path
-) -> None:
+async def test_pieces_stay_when_their_reader_has_gone(store: MemoryStore, cache: DiskCache) -> None:
     many = fetcher._IDLE_READERS + 10
+    refs = [store.add_content(LARGE, f"{number}.dcm") for number in range(many)]
     async with fetching(store, cache) as fetching_:
-        for number in range(many):
-            ref = store.add_content(LARGE, f"{number}.dcm")
+        for ref in refs:
             await read(fetching_, ref, Extent(0, 10))
-        await until(lambda: open_files(cache) == fetcher._IDLE_READERS)
-        assert len(unfinished(root)) == fetcher._IDLE_READERS
-    assert unfinished(root) == []
+        assert open_files(cache) == fetcher._IDLE_READERS
+        store.gets.clear()
+        for ref in refs:
+            assert await read(fetching_, ref, Extent(5, 30)) == LARGE[5:35]
+        assert store.gets == []
+    assert open_files(cache) == 0
 
 
 @in_trio
@@ -482,14 +512,14 @@ async def test_a_changed_object_of_the_same_key_has_a_reader_of_its_own(
 
 def open_files(cache: DiskCache) -> int:
     """Count the open files of the cache, its lock apart."""
-    root = str(cache._objects.parent)
+    root = str(cache._root)
     links = []
     for name in os.listdir("/proc/self/fd"):
         try:
             links.append(str(Path(f"/proc/self/fd/{name}").readlink()))
         except FileNotFoundError:
             continue
-    return sum(link.startswith(root) and not link.endswith("/lock") for link in links)
+    return sum(link.startswith(root) and not link.endswith(("/lock", "/claims")) for link in links)
 
 
 @in_trio
@@ -516,8 +546,7 @@ async def test_the_end_of_the_services_ends_transfers_and_errors_their_readers(
     assert len(failed) == 1
     assert store.ended == []
     gate.open()
-    while not store.ended:  # noqa: ASYNC110  # set by a thread that trio has given up
-        await trio.sleep(0.001)
+    await until(lambda: bool(store.ended))
     assert store.ended == ["Cancelled"]
 
 

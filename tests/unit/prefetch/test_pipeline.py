@@ -17,7 +17,7 @@ import trio.testing
 
 from idcfs.cache import DiskCache
 from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
-from idcfs.fetch.units import Filled, fill_unit
+from idcfs.fetch.units import Filled, fill_units
 from idcfs.model import Extent
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
@@ -27,7 +27,7 @@ from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from idcfs.cache import CachedObject
@@ -215,15 +215,21 @@ async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
         get_extent(bucket, key, extent, sink, etag=etag)
         held.hold()  # all bytes are here, but not yet committed
 
-    def fill(store: ObjectStore, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
+    def fill(
+        store: ObjectStore,
+        ref: ObjectRef,
+        cached: CachedObject,
+        extent: Extent,
+        given_up: Callable[[], bool],
+    ) -> Filled:
         try:
-            return fill_unit(store, ref, cached, extent)
+            return fill_units(store, ref, cached, extent, given_up)
         finally:
             if ref.instance.name == "0.dcm":
                 ended.set()
 
     monkeypatch.setattr(bench.store, "get_extent", get_and_hold)
-    monkeypatch.setattr("idcfs.fetch.fetcher.fill_unit", fill)
+    monkeypatch.setattr("idcfs.fetch.fetcher.fill_units", fill)
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon

@@ -1,0 +1,360 @@
+"""The `Ledger` of a cache directory that many processes share.
+
+What happens object by object is noted in memory only. Room is taken from the shared
+books in large pieces, of which nobody else can have a byte, and what was stored, used or
+removed is written down when the next piece is taken, or within seconds by a thread. A
+series stays locked, as if it were open, until what happened to it is in the books; so
+whoever has a series to himself knows that its books are right.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from idcfs.cache.accounts import Accounts, locked
+from idcfs.cache.book import PROTECTED_SHARE, Hits
+from idcfs.cache.eviction import Evicted, Eviction
+from idcfs.cache.inventory import count_series
+from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
+from idcfs.cache.pins import Pins
+from idcfs.cache.recount import Drift, Recount, boot_id
+from idcfs.cache.room import Room, needed_bytes
+from idcfs.cache.uses import Uses
+from idcfs.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from idcfs.cache.book import Account, Book, Totals
+    from idcfs.cache.ledger import Reservation
+    from idcfs.cache.room import Changes, RoomReservation
+    from idcfs.model import SeriesUUID
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_S = 2.0
+"""How long a use or a stored object may be unknown to the books."""
+
+_PIECE_BYTES = 64 << 20
+"""Room is taken in pieces of this size: at 1 GB/s that is 16 transactions a second."""
+
+_PIECE_SHARE = 64
+"""On a small disk or under a small limit, the piece is this part of it: sixteen idle
+processes keep a quarter to themselves, for some seconds."""
+
+_PATIENCE_S = 4.0
+"""How long to wait for room while everything is in use: twice what others may keep a
+series locked that they have just written."""
+
+_RETRY_S = 0.05
+_RECOUNTED_AT_ONCE = 8
+
+
+class DiskLedger:
+    """See the protocol, and the module, for the contract.
+
+    `cache_size` and `min_free` are as users write them (`limits.parse_amount`); where they
+    are None, what was kept last is used. With `keep_limits` they are kept. `clock` gives
+    seconds since the epoch; without `flush_s` nothing is written by itself. Nothing is
+    touched before the first use.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cache_size: str | None = None,
+        min_free: str | None = None,
+        keep_limits: bool = False,
+        clock: Callable[[], float] = time.time,
+        flush_s: float | None = _FLUSH_S,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self._root = root
+        self._directory = root / "ledger"
+        self._wanted = (cache_size, min_free)
+        self._keep_limits = keep_limits
+        self._clock = clock
+        self._patience_s = patience_s
+        self._waited_in_vain = False
+        self._limits: Limits | None = None
+        self._touched: dict[SeriesUUID, float] = {}
+        self._opened = 0
+        self._boot = boot_id()
+        self._reserved_bytes = 0
+        self.pins = Pins(root)
+        self._uses = Uses(self._directory)
+        self._due = threading.Event()
+        self._room = Room(self._uses, self._become_due)
+        self._recount = Recount(root, self._uses.locks)
+        self._accounts = Accounts(self._directory, fill=self._recount.fill)
+        self._eviction = Eviction(
+            root,
+            accounts=self._accounts,
+            locks=self._uses.locks,
+            pins=self.pins,
+            note=self._uses.note,
+        )
+        self._books = threading.Lock()
+        """Held by the one thread of this process that uses the shared books."""
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        if flush_s is not None:
+            self._thread = threading.Thread(
+                target=self._keep_flushing, args=(flush_s,), name="idcfs-ledger", daemon=True
+            )
+            self._thread.start()
+
+    # What happens object by object.
+
+    def reserve(self, size_bytes: int) -> Reservation:
+        """See `Ledger.reserve`."""
+        needed = needed_bytes(size_bytes)
+        return self._room.take(needed) or self._enlarge(needed)
+
+    def hold(self, series: SeriesUUID) -> None:
+        """See `Ledger.hold`."""
+        self._uses.hold(series)
+
+    def let_go(self, series: SeriesUUID) -> None:
+        """See `Ledger.let_go`."""
+        self._uses.let_go(series)
+
+    def touch(self, series: SeriesUUID) -> None:
+        """See `Ledger.touch`."""
+        self._touched[series] = self._clock()
+        self._opened += 1  # threads may lose one now and then: it is for a ratio
+        self._become_due()
+
+    def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
+        """See `Ledger.dropped`."""
+        self._room.drop(series, size_bytes, files)
+
+    # The shared books.
+
+    def flush(self) -> None:
+        """Write down what is not written yet. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                for series in book.to_recount(_RECOUNTED_AT_ONCE):
+                    self._recount.count_series(book, series)
+
+    def limits(self) -> Limits:
+        """Return the limits that this process keeps to. Blocks; raises CacheError."""
+        with self._books:
+            return self._begin()
+
+    def totals(self) -> Totals:
+        """Return what the cache holds by its books. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                return book.totals()
+
+    def accounts(self) -> list[Account]:
+        """Return what the books say of each series. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                return list(book.accounts())
+
+    def hits(self) -> Hits:
+        """Return how often the cache had what was opened. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                counters = book.counters()
+        return Hits(counters.get("opened", 0), counters.get("stored", 0))
+
+    def recount(self) -> Drift:
+        """Set the books right by counting all files. Blocks; raises CacheError."""
+        with self._books:
+            self._begin()
+            with self._transaction() as (book, _):
+                return self._recount.count_all(book)
+
+    def evict(self, series: Iterable[SeriesUUID], *, spare_pinned: bool = True) -> Evicted:
+        """Remove these series, as far as nobody uses them. Blocks; raises CacheError."""
+        sizes = {account.series: account.bytes for account in self.accounts()}
+
+        def held() -> Iterator[tuple[SeriesUUID, int]]:
+            for each in series:
+                # What was stored in these seconds is not in the books yet.
+                if size_bytes := sizes.get(each) or count_series(self._root, each)[0]:
+                    yield each, size_bytes
+
+        with self._books:
+            return self._eviction.remove(held(), spare_pinned=spare_pinned)
+
+    def pin(self, series: SeriesUUID) -> bool:
+        """Keep a series until it is unpinned; tell whether it was not pinned yet.
+
+        Raises CacheError.
+        """
+        self.hold(series)  # an eviction looks for the pin while it keeps all others out
+        try:
+            return self.pins.add(series)
+        finally:
+            self.let_go(series)
+
+    def close(self) -> None:
+        """See `Ledger.close`."""
+        self._closing.set()
+        self._due.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._books:
+            try:
+                if self._limits is not None or self._touched or not self._room.is_empty:
+                    with self._transaction(give_back=True) as (book, _):
+                        book.remove_member(self._uses.member)
+            except CacheError as exc:
+                logger.debug("leaving the books of the cache as they are: %s", exc)
+                self._uses.close()  # so the next process counts what we have used
+            else:
+                self._uses.leave()
+            self._accounts.close()
+
+    def _enlarge(self, needed: int) -> Reservation:
+        with self._books:
+            if (reservation := self._room.take(needed)) is not None:
+                return reservation  # another thread has enlarged it meanwhile
+            limits = self._begin()
+            if limits.size_bytes is not None and needed > limits.size_bytes:
+                raise CacheError(
+                    f"an object of {needed:,} bytes is larger than the cache may get "
+                    f"({limits.size_bytes:,} bytes)"
+                )
+            end = time.monotonic() + (0 if self._waited_in_vain else self._patience_s)
+            while (reservation := self._ask(limits, needed)[0]) is None:
+                reservation, evicted = self._evict_for(limits, needed)
+                if reservation is not None:
+                    break
+                if not evicted.series:
+                    if time.monotonic() >= end:
+                        self._waited_in_vain = True
+                        raise CacheError(evicted.tell_why(needed, limits))
+                    time.sleep(_RETRY_S)
+            self._waited_in_vain = False
+            return reservation
+
+    def _evict_for(self, limits: Limits, needed: int) -> tuple[RoomReservation | None, Evicted]:
+        """Make room, unless another process just has. One process at a time."""
+        with locked(self._directory / "evicting"):
+            self._clear_up()
+            reservation, shortage = self._ask(limits, needed)
+            if reservation is not None:
+                return reservation, Evicted()
+            return None, self._eviction.free(shortage)
+
+    def _ask(self, limits: Limits, needed: int) -> tuple[RoomReservation | None, int]:
+        """Take a piece of room from the books; else return how much is lacking."""
+        try:
+            disk = measure_disk(self._root)
+        except OSError as exc:
+            raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+        smaller = disk.size_bytes if limits.size_bytes is None else limits.size_bytes
+        wanted = max(needed, min(_PIECE_BYTES, smaller // _PIECE_SHARE))
+        # The remnant goes back first: it may be what is lacking.
+        with self._transaction(give_back=True) as (book, changes):
+            reserved = book.reserved_bytes()
+            available = disk.free_bytes - limits.min_free_bytes - reserved
+            if limits.size_bytes is not None:
+                available = min(available, limits.size_bytes - book.totals().bytes - reserved)
+            if available < needed:
+                return None, wanted - available
+            granted = min(wanted, available)
+            self._state_reserved(book, changes.reserved_bytes + granted)
+        return self._room.enlarge(granted, needed), 0
+
+    def _begin(self) -> Limits:
+        """At the first use of the books: see what they hold, and settle the limits."""
+        if self._limits is None:
+            self._clear_up()
+            try:
+                disk = measure_disk(self._root)
+            except OSError as exc:
+                raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+            with self._transaction() as (book, _):
+                held_bytes = book.totals().bytes
+            self._limits = resolve_limits(
+                disk, held_bytes, *agree(self._root, *self._wanted, keep=self._keep_limits)
+            )
+        return self._limits
+
+    def _clear_up(self) -> None:
+        """Take back what dead processes had reserved."""
+        dead = self._recount.find_dead()
+        try:
+            with self._transaction() as (book, _):
+                self._recount.clear_up(book, dead)
+            for each in dead:
+                each.bury()
+        finally:
+            for each in dead:
+                each.close()
+
+    @contextmanager
+    def _transaction(self, *, give_back: bool = False) -> Iterator[tuple[Book, Changes]]:
+        """Write down all that is not written yet, and do more in the same transaction."""
+        self._uses.join()
+        changes = self._room.take_changes(give_back=give_back)
+        touched, self._touched = self._touched, {}
+        try:
+            with self._accounts.transaction() as book:
+                self._write(book, changes, touched)
+                yield book, changes
+        except BaseException:
+            self._room.put_back(changes)
+            self._touched = {**touched, **self._touched}
+            raise
+        self._uses.state_reserved(self._reserved_bytes)
+        for series in changes.stored:
+            self._uses.let_go(series)
+
+    def _state_reserved(self, book: Book, size_bytes: int) -> None:
+        """Reserve in the books; in our own file never less than they say, whenever we die."""
+        self._uses.state_reserved(max(size_bytes, self._reserved_bytes))
+        book.set_reserved(self._uses.member, size_bytes, self._boot)
+        self._reserved_bytes = size_bytes
+
+    def _write(self, book: Book, changes: Changes, touched: dict[SeriesUUID, float]) -> None:
+        now_s = self._clock()
+        for series, (size_bytes, files) in changes.stored.items():
+            book.add(series, size_bytes, files, now_s)
+        for series, at_s in list(touched.items()):
+            book.touch(series, at_s)
+        opened, self._opened = self._opened, 0
+        book.count("opened", opened)
+        book.count("stored", sum(max(files, 0) for _, files in changes.stored.values()))
+        self._state_reserved(book, changes.reserved_bytes)
+        if touched and self._limits is not None and self._limits.size_bytes is not None:
+            book.demote(round(self._limits.size_bytes * PROTECTED_SHARE), now_s)
+
+    def _become_due(self) -> None:
+        if not self._due.is_set():
+            self._due.set()
+
+    def _keep_flushing(self, flush_s: float) -> None:
+        """Write down what happens, seconds later, until the end."""
+        failing = False
+        while True:
+            self._due.wait()
+            if self._closing.wait(flush_s):
+                return
+            self._due.clear()
+            try:
+                self.flush()
+                failing = False
+            except Exception as exc:  # the thread must go on: the disk may come back
+                log = logger.debug if failing else logger.warning
+                log("%s", exc, exc_info=not isinstance(exc, CacheError))
+                failing = True
+            if failing or not self._room.is_empty:
+                self._due.set()

@@ -1,0 +1,130 @@
+"""Open files and their locks, as the cache needs them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from idcfs.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from idcfs.model import Bytes, Extent
+
+OPENING = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""O_NONBLOCK: were it a pipe, opening it would wait for ever."""
+
+_NOT_NOW = {errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+"""What `preadv(RWF_NOWAIT)` says when the bytes are not in memory, or cannot say."""
+
+_TAKEN = {errno.EAGAIN, errno.EACCES}
+_FLOCK = struct.Struct("@hhqqi4x")
+"""struct flock of 64-bit Linux: type, whence, start, length, pid (fcntl(2))."""
+
+_PATIENCE_S = 5.0
+"""How long the lock of one file is waited for: it is held for microseconds, unless its holder
+was stopped meanwhile."""
+
+_POLL_S = 0.001
+
+
+class Descriptor:
+    """An open file, closed when its last user lets go of it.
+
+    Threads may still be reading when an object is discarded: were the number closed
+    under them, the kernel could give it to another file, and they would read that.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self.number)
+
+
+def read_nowait(file: Descriptor, extent: Extent, name: Path) -> bytearray | None:
+    """Return the bytes of `extent` if the page cache has them all, else None."""
+    buffer = bytearray(extent.length)
+    try:
+        count = os.preadv(file.number, [buffer], extent.offset, os.RWF_NOWAIT)
+    except OSError as exc:
+        if exc.errno in _NOT_NOW:
+            return None
+        raise CacheError(f"cannot read {name}: {exc.strerror}") from exc
+    return buffer if count == extent.length else None
+
+
+def read_exactly(file: Descriptor, extent: Extent, name: Path) -> Bytes:
+    """Return the bytes of `extent`. Raises CacheError, also when the file is shorter."""
+    try:
+        content = os.pread(file.number, extent.length, extent.offset)
+    except OSError as exc:
+        raise CacheError(f"cannot read {name}: {exc.strerror}") from exc
+    if len(content) != extent.length:
+        raise CacheError(f"{name} was cut short")
+    return content
+
+
+def write_fully(fd: int, content: bytes | memoryview, offset: int) -> None:
+    """Write all of `content`. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def try_lock(fd: int, start: int, length: int, *, exclusive: bool = True) -> bool:
+    """Lock bytes of a file for this opening of it (fcntl(2), "open file description locks").
+
+    Released by the kernel when the opening ends, however its process does. True where
+    the file system has no such locks. Raises OSError for anything else.
+    """
+    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    except OSError as exc:
+        if exc.errno in {errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
+            return True
+        if exc.errno in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def unlock(fd: int, start: int, length: int) -> None:
+    """Undo `try_lock`. Never raises."""
+    with suppress(OSError):
+        fcntl.fcntl(
+            fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0)
+        )
+
+
+@contextmanager
+def locked(fd: int, sleep: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """Hold the lock of a whole file. Raises OSError (EBUSY) if it cannot be had for seconds."""
+    end_s = time.monotonic() + _PATIENCE_S
+    while not try_lock(fd, 0, 0):
+        if time.monotonic() > end_s:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        sleep(_POLL_S)
+    try:
+        yield
+    finally:
+        unlock(fd, 0, 0)
+
+
+def remove_same(path: Path, status: os.stat_result) -> None:
+    """Remove the name of a file, unless it belongs to another file by now. Never raises."""
+    with suppress(OSError):
+        if os.path.samestat(path.lstat(), status):
+            path.unlink()

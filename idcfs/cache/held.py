@@ -1,0 +1,130 @@
+"""What is held of one object: found on disk, read, and checked while it is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from idcfs.cache.blocks import Blocks, require_good
+from idcfs.cache.files import OPENING, Descriptor, read_exactly, read_nowait
+from idcfs.cache.partial import PartialFile, open_partial, publish
+from idcfs.cache.sums import find_sums, keep_sums, remake_sums
+from idcfs.cache.units import unit_bytes
+from idcfs.errors import CacheError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idcfs.cache.claims import Claims
+    from idcfs.cache.ledger import Ledger
+    from idcfs.cache.paths import Paths
+    from idcfs.cache.scratch import Scratch
+    from idcfs.model import Bytes, Extent, ObjectRef
+
+
+class Services(NamedTuple):
+    """What the objects of one cache share."""
+
+    scratch: Scratch
+    claims: Claims
+    ledger: Ledger
+    verify_reads: bool
+
+
+class Held(NamedTuple):
+    """What is held of an object: its open file and its blocks, and its table while it fills."""
+
+    path: Path
+    file: Descriptor
+    blocks: Blocks
+    partial: PartialFile | None = None
+
+    def read_nowait(self, extent: Extent, *, verify: bool) -> Bytes | None:
+        """Return the bytes if the page cache has them and they are right.
+
+        Blocks that were not verified yet, or all with `verify`, are read whole and
+        compared with their checksums. Raises CacheError.
+        """
+        if not verify and self.blocks.is_verified(extent):
+            return read_nowait(self.file, extent, self.path)
+        span = self.blocks.extent_of(self.blocks.numbers(extent))
+        content = read_nowait(self.file, span, self.path)
+        return None if content is None else self._checked(span, content, extent)
+
+    def read(self, extent: Extent, *, verify: bool) -> Bytes:
+        """Return the bytes, read from the disk if need be. Else as `read_nowait`."""
+        if not verify and self.blocks.is_verified(extent):
+            return read_exactly(self.file, extent, self.path)
+        span = self.blocks.extent_of(self.blocks.numbers(extent))
+        return self._checked(span, read_exactly(self.file, span, self.path), extent)
+
+    def _checked(self, span: Extent, content: Bytes, extent: Extent) -> Bytes:
+        """Return the bytes of `extent` out of those of its blocks, if they are right."""
+        require_good(self.blocks.check(span, content), str(self.path))
+        if span == extent:
+            return content
+        start = extent.offset - span.offset
+        return content[start : start + extent.length]
+
+
+def find_held(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
+    """Open what there is: the whole object, or a part of it. Raises CacheError."""
+    size_bytes = ref.instance.size_bytes
+    try:
+        held = _find_whole(ref, paths, services)
+        if held is not None or is_one_unit(size_bytes):
+            return held
+        return _find_completed(ref, paths, services) or _find_part(ref, paths)
+    except (OSError, ValueError) as exc:
+        raise CacheError(f"cannot open {paths.whole}: {exc}") from exc
+
+
+def held_part(paths: Paths, partial: PartialFile) -> Held:
+    """Return a partial file as what is held."""
+    return Held(paths.whole, partial.file, partial.blocks, partial)
+
+
+def is_one_unit(size_bytes: int) -> bool:
+    """Tell whether an object is fetched whole."""
+    return unit_bytes(size_bytes) >= size_bytes
+
+
+def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
+    path = paths.whole
+    file = _open_of_size(path, ref.instance.size_bytes)
+    if file is None:
+        return None
+    blocks = find_sums(file, ref.instance.size_bytes, paths)
+    if blocks is None:
+        blocks = remake_sums(file, ref, path)
+        if blocks is not None:
+            with suppress(OSError):
+                keep_sums(file, blocks, paths, services.scratch)
+    return None if blocks is None else Held(path, file, blocks)
+
+
+def _find_completed(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
+    """Give an object its name, whose process was killed just before it did."""
+    file = _open_of_size(paths.partial, ref.instance.size_bytes)
+    blocks = None if file is None else find_sums(file, ref.instance.size_bytes, paths)
+    if file is None or blocks is None:
+        return None
+    publish(file, paths.partial, paths.whole, services.scratch)
+    return Held(paths.whole, file, blocks)
+
+
+def _find_part(ref: ObjectRef, paths: Paths) -> Held | None:
+    partial = open_partial(paths, ref.instance.size_bytes, create=False)
+    return None if partial is None else held_part(paths, partial)
+
+
+def _open_of_size(path: Path, size_bytes: int) -> Descriptor | None:
+    try:
+        file = Descriptor(os.open(path, os.O_RDONLY | OPENING))
+    except (FileNotFoundError, PermissionError):  # a new one can take its place
+        return None
+    status = os.fstat(file.number)
+    right = stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
+    return file if right else None

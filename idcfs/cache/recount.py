@@ -1,0 +1,127 @@
+"""Sets the books right by counting files: one series, what a dead process used, or all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idcfs.cache.inventory import OBJECTS, PARTIAL, count_series, is_plain, series_on_disk
+from idcfs.cache.members import find_dead, find_reserved
+from idcfs.cache.scratch import remove_abandoned
+
+if TYPE_CHECKING:
+    from idcfs.cache.book import Book
+    from idcfs.cache.members import DeadMember
+    from idcfs.cache.series_locks import SeriesLocks
+    from idcfs.model import SeriesUUID
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the books were from what is on disk."""
+
+    series: int
+    """Series whose figures were wrong."""
+    bytes: int
+    """On disk, beyond the books; negative if there was less."""
+
+
+def boot_id() -> str:
+    """Return what names this run of the machine; empty if nothing does."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+class Recount:
+    """Counts files of one cache directory. Inside a transaction of the books."""
+
+    def __init__(self, root: Path, locks: SeriesLocks) -> None:
+        self._root = root
+        self._locks = locks
+        self._members = root / "ledger" / "members"
+
+    def count_all(self, book: Book) -> Drift:
+        """Count everything. What is in use meanwhile is noted down, to be counted again."""
+        started = time.monotonic()
+        known = {account.series: account for account in book.accounts()}
+        found: set[SeriesUUID] = set()
+        wrong, excess = 0, 0
+        for series, size_bytes, files in series_on_disk(self._root):
+            found.add(series)
+            account = known.get(series)
+            if account is None or (account.bytes, account.files) != (size_bytes, files):
+                wrong += 1
+                excess += size_bytes - (account.bytes if account else 0)
+                book.set_count(series, size_bytes, files, self._used_s(series))
+        for series in known.keys() - found:
+            wrong += 1
+            excess -= known[series].bytes
+            book.remove([series])
+        # At the end: what somebody wrote while we counted is not in the books before the
+        # transaction is over, and until then that process keeps the series locked.
+        for series in found:
+            with self._locks.excluding(series) as unused:
+                if not unused:
+                    book.want_recount(series, time.time())
+        elapsed_s = time.monotonic() - started
+        logger.info("counted %d series of the cache in %.1f s", len(found), elapsed_s)
+        return Drift(wrong, excess)
+
+    def fill(self, book: Book) -> None:
+        """Count everything into empty books, reservations too."""
+        for member, reserved_bytes in find_reserved(self._members).items():
+            book.set_reserved(member, reserved_bytes, boot_id())
+        self.count_all(book)
+
+    def count_series(self, book: Book, series: SeriesUUID) -> None:
+        """Count one series, or note that it is to be counted when nobody uses it."""
+        with self._locks.excluding(series) as unused:
+            if unused:
+                size_bytes, files = count_series(self._root, series)
+                book.set_count(series, size_bytes, files, self._used_s(series))
+            else:
+                book.want_recount(series, time.time())
+
+    def find_dead(self) -> list[DeadMember]:
+        """Find the processes that died without leaving; see `members.find_dead`."""
+        return find_dead(self._members)
+
+    def clear_up(self, book: Book, dead: list[DeadMember]) -> None:
+        """Take back what dead processes had reserved, and count what they used."""
+        if dead:
+            # What they were writing lies there, and nobody has reserved it any more.
+            with suppress(OSError):
+                remove_abandoned(self._root / "scratch")
+        boots, here = book.members(), boot_id()
+        # Somebody has removed their files, or after a power cut these may be incomplete.
+        lost = boots.keys() - self._present()
+        lost |= {each.name for each in dead if boots.get(each.name, here) != here}
+        for name in lost | {each.name for each in dead}:
+            book.remove_member(name)
+        if lost:
+            self.count_all(book)
+            return
+        for each in dead:
+            for series in filter(is_plain, each.series()):
+                self.count_series(book, series)
+
+    def _present(self) -> set[str]:
+        with suppress(FileNotFoundError):
+            return {path.name for path in self._members.iterdir()}
+        return set()
+
+    def _used_s(self, series: SeriesUUID) -> float:
+        """Return when a series was last used, as far as its directories tell."""
+        times = [0.0]
+        for tree in (OBJECTS, PARTIAL):
+            with suppress(OSError):
+                status = (self._root / tree / series[:2] / series).stat()
+                times.append(max(status.st_mtime, status.st_atime))
+        return max(times)

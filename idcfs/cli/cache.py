@@ -1,0 +1,295 @@
+"""`idcfs cache`: info, verify, evict, clear, pin and unpin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from idcfs.cli.console import complain, complain_of_each, human_bytes
+from idcfs.cli.options import Command, NonEmptyPath, index_option, log_option, selection_options
+from idcfs.config import cache_directory
+from idcfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from idcfs.cache.audit import Damage
+    from idcfs.cache.disk_ledger import DiskLedger
+    from idcfs.cache.eviction import Evicted
+    from idcfs.cli.options import Selected
+    from idcfs.model import SeriesUUID
+
+
+@click.group()
+def cache() -> None:
+    """Look after the cache: what it holds, what stays, what goes.
+
+    Everything here is safe while file systems are mounted and prefetches run.
+    """
+
+
+def _cache_options(command: Command) -> Command:
+    command = click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")(command)
+    return click.option("--cache-dir", type=NonEmptyPath(), help="Where the cache is.")(command)
+
+
+def _chosen_options(command: Command) -> Command:
+    command = index_option(selection_options(_cache_options(command)))
+    return click.argument("identifiers", nargs=-1, metavar="[IDENTIFIER|MANIFEST…]")(command)
+
+
+@cache.command()
+@_cache_options
+@index_option
+@click.option(
+    "--by",
+    type=click.Choice(["collection"]),
+    help="Also tell what it holds of each collection.",
+)
+@log_option
+def info(
+    cache_dir: Path | None,
+    as_json: bool,
+    index_path: Path | None,
+    by: str | None,
+) -> None:
+    """Tell what the cache holds, what it may take, and what is pinned.
+
+    The limits are those that were last said to a mount or prefetch.
+    """
+    from idcfs.cli.cache_figures import examine, tell
+
+    with _open(cache_dir) as (root, ledger):
+        figures = examine(root, ledger, index_path, by_collection=by is not None)
+    click.echo(json.dumps(figures)) if as_json else tell(figures)
+
+
+@cache.command()
+@_cache_options
+@click.option("--keep-damaged", is_flag=True, help="Only report; do not drop what is damaged.")
+@log_option
+def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
+    """Compare every byte in the cache with its checksum, and count what is there.
+
+    What is damaged is dropped, and fetched anew when it is wanted. Exits with 1 if
+    anything was damaged.
+    """
+    from idcfs.cache.audit import Checked, verify_cache
+
+    checked = Checked()
+    damaged: list[Damage] = []
+    with _open(cache_dir) as (root, ledger):
+        with _progress(ledger.totals().bytes) as observe:
+
+            def see(so_far: Checked) -> None:
+                nonlocal checked
+                checked = so_far
+                observe(so_far.size_bytes)
+
+            for each in verify_cache(root, drop=not keep_damaged, observe=see):
+                fate = "dropped" if each.dropped else "kept"
+                complain(f"series {each.series}, {each.name}: {each.reason} ({fate})")
+                damaged.append(each)
+        drift = ledger.recount()
+    figures = {
+        "objects": checked.objects,
+        "bytes": checked.size_bytes,
+        "damaged": len(damaged),
+        "dropped": sum(each.dropped for each in damaged),
+        "recounted_series": drift.series,
+    }
+    if as_json:
+        click.echo(json.dumps(figures))
+    else:
+        click.echo(
+            f"{checked.objects:,} files checked ({human_bytes(checked.size_bytes)}), "
+            f"{len(damaged):,} damaged; {drift.series:,} series counted anew"
+        )
+    return int(bool(damaged))
+
+
+@cache.command()
+@_chosen_options
+@click.option("--pinned", is_flag=True, help="Also what is pinned; it is then pinned no more.")
+@log_option
+def evict(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    cache_dir: Path | None,
+    as_json: bool,
+    pinned: bool,
+) -> int:
+    """Remove what the cache holds of a selection, except what is pinned or in use."""
+    series, problems = _choose(identifiers, selected, index_path, "evict")
+    with _open(cache_dir) as (_, ledger):
+        evicted = _remove(ledger, series, pinned=pinned)
+    return _report(evicted, as_json) or int(bool(problems))
+
+
+@cache.command()
+@_cache_options
+@click.option("--pinned", is_flag=True, help="Also what is pinned; it is then pinned no more.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@log_option
+def clear(cache_dir: Path | None, as_json: bool, pinned: bool, yes: bool) -> int:
+    """Remove all files from the cache, except what is pinned or in use.
+
+    Listings stay: they are small, and right for ever. Nothing is touched that idcfs has
+    not put there.
+    """
+    from idcfs.cache.inventory import series_on_disk
+
+    with _open(cache_dir) as (root, ledger):
+        totals = ledger.totals()
+        if not yes and totals.series:
+            _confirm(f"Remove {totals.series:,} series ({human_bytes(totals.bytes)}) from {root}?")
+        series = {account.series for account in ledger.accounts()}
+        series |= {each for each, _, _ in series_on_disk(root)}  # the latest are not in the books
+        evicted = _remove(ledger, sorted(series), pinned=pinned)
+        if pinned:
+            for each in ledger.pins.all():
+                ledger.pins.remove(each)
+    return _report(evicted, as_json)
+
+
+@cache.command()
+@_chosen_options
+@log_option
+def pin(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Keep a selection in the cache, now and whatever else comes.
+
+    Pinning fetches nothing: idcfs prefetch does.
+    """
+    series, problems = _choose(identifiers, selected, index_path, "pin")
+    with _open(cache_dir) as (_, ledger):
+        changed = sum(ledger.pin(each) for each in series)
+        held = {account.series: account.bytes for account in ledger.accounts()}
+    here = [held[each] for each in series if each in held]
+    if as_json:
+        figures = {"series": len(series), "pinned": changed, "cached": len(here)}
+        click.echo(json.dumps({**figures, "bytes": sum(here)}))
+    else:
+        click.echo(
+            f"{len(series):,} series pinned ({changed:,} were not before); the cache has "
+            f"{len(here):,} of them ({human_bytes(sum(here))})"
+        )
+    return int(bool(problems))
+
+
+@cache.command()
+@_chosen_options
+@log_option
+def unpin(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    cache_dir: Path | None,
+    as_json: bool,
+) -> int:
+    """Let a selection go like everything else when the cache needs room."""
+    series, problems = _choose(identifiers, selected, index_path, "unpin")
+    with _open(cache_dir) as (_, ledger):
+        changed = sum(ledger.pins.remove(each) for each in series)
+    if as_json:
+        click.echo(json.dumps({"series": len(series), "unpinned": changed}))
+    else:
+        click.echo(f"{changed:,} series unpinned")
+    return int(bool(problems))
+
+
+@contextmanager
+def _open(cache_dir: Path | None) -> Iterator[tuple[Path, DiskLedger]]:
+    """Open the books of a cache that is there already, and is ours."""
+    from idcfs.cache import DiskCache
+    from idcfs.cache.disk_ledger import DiskLedger
+
+    root = (cache_dir or cache_directory()).absolute()
+    if not root.is_dir():
+        raise UsageError(f"there is no cache at {root}; --cache-dir names another place")
+    DiskCache(root).close()  # refuses a directory that is not ours
+    ledger = DiskLedger(root, flush_s=None)
+    try:
+        yield root, ledger
+    finally:
+        ledger.close()
+
+
+def _choose(
+    identifiers: tuple[str, ...], selected: Selected, index_path: Path | None, verb: str
+) -> tuple[list[SeriesUUID], list[str]]:
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.cli.chosen import choose
+
+    if not (identifiers or selected.manifest) and selected.selection.is_everything:
+        raise UsageError(f"say what to {verb}: a collection, a patient, … or --where")
+    catalog = Catalog.open(index_path)
+    chosen = choose(catalog, identifiers, selected)
+    complain_of_each(chosen.problems)
+    return catalog.uuids(chosen.rows), chosen.problems
+
+
+def _remove(ledger: DiskLedger, series: list[SeriesUUID], *, pinned: bool) -> Evicted:
+    """Evict series, with a progress bar on a terminal."""
+    if pinned:
+        for each in series:
+            ledger.pins.remove(each)
+    if not sys.stderr.isatty():
+        return ledger.evict(series)
+    from tqdm import tqdm
+
+    with tqdm(series, unit=" series", dynamic_ncols=True, leave=False) as bar:
+        return ledger.evict(bar)
+
+
+@contextmanager
+def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Draw a progress bar on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda done_bytes: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, dynamic_ncols=True, leave=False) as bar:
+
+        def draw(done_bytes: int) -> None:
+            bar.update(done_bytes - bar.n)
+
+        yield draw
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is nobody to ask: --yes says so")
+    click.confirm(question, abort=True, err=True)
+
+
+def _report(evicted: Evicted, as_json: bool) -> int:
+    complain_of_each(evicted.failures)
+    if as_json:
+        figures: dict[str, Any] = {
+            "series": evicted.series,
+            "bytes": evicted.bytes,
+            "pinned": evicted.pinned,
+            "in_use": evicted.in_use,
+            "failed": len(evicted.failures),
+        }
+        click.echo(json.dumps(figures))
+    else:
+        click.echo(f"{evicted.series:,} series removed ({human_bytes(evicted.bytes)})")
+        if evicted.pinned:
+            complain(f"{evicted.pinned:,} series stay because they are pinned (--pinned)")
+        if evicted.in_use:
+            complain(f"{evicted.in_use:,} series stay because they are in use")
+    return int(bool(evicted.failures or evicted.in_use))
