@@ -108,14 +108,15 @@ class _Auditor:
         return self.drop
 
     def find_ref(self) -> ObjectRef | None:
-        """Return what the kept listing promises of the object."""
-        with suppress(OSError):
-            path = self.root / "listings" / self.series[:2] / self.series
-            listing = decode_listing(self.series, path.read_bytes())
-            for instance in listing.instances if listing else ():
-                if instance.name == self.name:
-                    return ObjectRef("", self.series, instance)
-        return None
+        """Return what a kept listing promises of the object, rather one that gives its MD5."""
+        found = None
+        for path in (self.root / "listings").glob(f"*/{self.series[:2]}/{self.series}"):
+            with suppress(OSError):
+                listing = decode_listing(self.series, path.read_bytes())
+                for instance in listing.instances if listing else ():
+                    if instance.name == self.name and (found is None or instance.md5):
+                        found = ObjectRef("", self.series, instance)
+        return found
 
     def bad_blocks(self, file: Descriptor, blocks: Blocks, path: Path) -> list[int]:
         """Return the numbers of the stored blocks that differ, or cannot be read."""

@@ -4,7 +4,7 @@
     objects/<ab>/<series UUID>/<name>   whole objects, as they are in the store
     partial/<ab>/<series UUID>/<name>   large objects while they fill, sparse
     sums/<ab>/<series UUID>/<name>      checksums that do not fit into a file attribute
-    listings/<ab>/<series UUID>         what a series holds, kept for ever
+    listings/<origin>/<ab>/<series UUID>  what a store holds of a series, kept for ever
     scratch/<random>/                   unfinished files, one directory a process
     claims                              locked byte by byte by those who fetch
 
@@ -41,7 +41,9 @@ logger = logging.getLogger(__name__)
 class DiskCache:
     """A `Cache` in a directory of a local file system. See the protocol for the contract.
 
-    Any number of processes of one user may use one directory. `ledger` keeps it within
+    Any number of processes of one user may use one directory. `origin` names the store that
+    listings come from: ETags, which they hold, may differ between copies of the same
+    objects; the objects themselves are shared by all origins. `ledger` keeps it within
     its limits, and is closed with it. Every block is compared with its checksum at its
     first use after an object is opened; with `verify_reads`, at every use.
 
@@ -50,10 +52,15 @@ class DiskCache:
     """
 
     def __init__(
-        self, root: Path, *, ledger: Ledger | None = None, verify_reads: bool = False
+        self,
+        root: Path,
+        *,
+        origin: str = "aws",
+        ledger: Ledger | None = None,
+        verify_reads: bool = False,
     ) -> None:
         self._root = root
-        self._listings = root / "listings"
+        self._listings = root / "listings" / origin
         self._scratch = Scratch(root / "scratch")
         self._claims = Claims(root / "claims")
         self._ledger = ledger or NoLedger()

@@ -17,6 +17,7 @@ from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.serve import check_width, serve
+from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
 
@@ -81,7 +82,12 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         min_free=request.min_free,
         keep_limits=True,
     )
-    cache = DiskCache(request.cache_dir, ledger=ledger, verify_reads=request.verify_reads)
+    cache = DiskCache(
+        request.cache_dir,
+        origin=origin_of(request.endpoint_url, request.source),
+        ledger=ledger,
+        verify_reads=request.verify_reads,
+    )
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     try:
         trio.run(

@@ -15,6 +15,7 @@ from idcfs.fetch import Fetcher, Limiters
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
+from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]])
     """Yield roughly how many bytes of each series are there already. Blocks."""
     if not (request.download_dir or request.cache_dir).exists():
         return
-    cache = DiskCache(request.cache_dir)
+    origin = origin_of(request.endpoint_url, request.source)
+    cache = DiskCache(request.cache_dir, origin=origin)
     try:
         target = _make_target(request, cache)
         for series, directory in placed:
@@ -91,7 +93,8 @@ def run_prefetch(
         min_free=request.min_free,
         keep_limits=True,
     )
-    cache = DiskCache(request.cache_dir, ledger=ledger)
+    origin = origin_of(request.endpoint_url, request.source)
+    cache = DiskCache(request.cache_dir, origin=origin, ledger=ledger)
     store = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,

@@ -52,6 +52,18 @@ def get_endpoint(endpoint_url: str | None, source: Source) -> Endpoint:
     return Endpoint(url=endpoint_url.rstrip("/"), source=source, is_aws=False)
 
 
+def origin_of(endpoint_url: str | None, source: Source) -> str:
+    """Return a name for the store, fit for a directory: "aws", "gcs", or a server and its port.
+
+    Raises UsageError as `get_endpoint` does.
+    """
+    endpoint = get_endpoint(endpoint_url, source)
+    if endpoint_url is None:
+        return endpoint.source
+    server = urlsplit(endpoint.url).netloc.lower()
+    return "server-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in server)[:200]
+
+
 def object_url(bucket: str, key: str) -> str:
     """Return the `s3://` URL for a message: in one line, whatever the key holds."""
     return "".join(

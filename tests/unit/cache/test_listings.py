@@ -34,7 +34,7 @@ instances = st.builds(
 
 
 def path_of(root: Path) -> Path:
-    return root / "listings" / UUID[:2] / UUID
+    return root / "listings" / "aws" / UUID[:2] / UUID
 
 
 @given(st.lists(instances).map(tuple))
@@ -98,9 +98,23 @@ def test_names_that_are_no_uuids_lead_nowhere(root: Path, cache: DiskCache, uuid
         cache.find_listing(SeriesUUID(uuid))
 
     made = set(root.parent.rglob("*")) - set(before)
-    assert all(path.parent == root / "listings" or path == root / "listings" for path in made)
+    assert all(path.is_dir() and path.is_relative_to(root / "listings") for path in made)
 
 
 def test_a_name_that_no_encoding_has_is_a_cache_error(cache: DiskCache) -> None:
     with pytest.raises(CacheError):
         cache.put_listing(Listing(UUID, (Instance("\udc80", 1, 2, "e"),)))
+
+
+def test_each_origin_has_listings_of_its_own(root: Path) -> None:
+    # Google's ETags of the same objects differ where they were uploaded in parts.
+    amazon, google = (DiskCache(root, origin=origin) for origin in ("aws", "gcs"))
+    listings = [Listing(UUID, (Instance("a.dcm", 9, 1, etag),)) for etag in ("x-2", "y-3")]
+    try:
+        amazon.put_listing(listings[0])
+        assert google.find_listing(UUID) is None
+        google.put_listing(listings[1])
+        assert [cache.find_listing(UUID) for cache in (amazon, google)] == listings
+    finally:
+        amazon.close()
+        google.close()
