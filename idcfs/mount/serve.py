@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,7 +17,7 @@ from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
 from idcfs.vfs.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from idcfs.cache import Cache
@@ -56,56 +57,51 @@ async def serve(
     SIGTERM and SIGINT unmount in order; a second one drops what is under way.
     Raises MountError if the file system cannot be mounted.
     """
-    try:
-        await _serve(tree, store, cache, ownership, mountpoint, options, ready)
-    except BaseExceptionGroup as group:
-        # Nurseries wrap what leaves them; the caller wants to know of the mount.
-        if (errors := group.subgroup(IdcfsError)) is not None:
-            raise _first(errors) from group
-        raise
-
-
-async def _serve(
-    tree: DirectoryTree,
-    store: ObjectStore,
-    cache: Cache,
-    ownership: Ownership,
-    mountpoint: Path,
-    options: Collection[str],
-    ready: Callable[[], None],
-) -> None:
-    async with trio.open_nursery() as services:
-        fetcher = Fetcher(store=store, cache=cache, nursery=services)
-        file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
-        session = Session(Adapter(file_system), mountpoint, options)
-        try:
-            async with trio.open_nursery() as watching:
-                await watching.start(_stop_at_signal, session, services.cancel_scope)
-                answered = trio.Event()
-                watching.start_soon(_announce, mountpoint, answered, ready)
-                await session.run()
-                if not answered.is_set():
-                    raise MountError(
-                        f"the mount at {mountpoint} ended before it answered (the reason stands "
-                        "above, if the system gave one); check the options given with -o"
-                    )
-                watching.cancel_scope.cancel()
-        finally:
-            services.cancel_scope.cancel()
-            store.close()  # ends the pauses between attempts
-            session.close()
-            fetcher.close()
-            logger.info("unmounted %s", mountpoint)
+    with _lone_errors():
+        async with trio.open_nursery() as services:
+            fetcher = Fetcher(store=store, cache=cache, nursery=services)
+            file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
+            session = Session(Adapter(file_system), mountpoint, options)
+            try:
+                async with trio.open_nursery() as watching:
+                    await watching.start(_stop_at_signal, session, services.cancel_scope)
+                    answered = trio.Event()
+                    watching.start_soon(_announce, mountpoint, answered, ready)
+                    await session.run()
+                    if not answered.is_set():
+                        raise MountError(
+                            f"the mount at {mountpoint} ended before it answered (the reason "
+                            "stands above, if the system gave one); check the options given "
+                            "with -o"
+                        )
+                    watching.cancel_scope.cancel()
+            finally:
+                services.cancel_scope.cancel()
+                store.close()  # ends the pauses between attempts
+                session.close()
+                fetcher.close()
+                logger.info("unmounted %s", mountpoint)
 
 
 async def _announce(mountpoint: Path, answered: trio.Event, ready: Callable[[], None]) -> None:
     """Call `ready` once the kernel has had an answer from us."""
     try:
         await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
-    except OSError:  # it ended before it answered, which `_serve` tells
+    except OSError:  # it ended before it answered, which `serve` tells
         return
     answered.set()
     ready()
+
+
+@contextmanager
+def _lone_errors() -> Iterator[None]:
+    """Raise one of our errors by itself: nurseries wrap what leaves them."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if (errors := group.subgroup(IdcfsError)) is not None:
+            raise _first(errors) from group
+        raise
 
 
 def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
