@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from typing import TYPE_CHECKING
@@ -36,25 +37,31 @@ def examine(
         check_device(),
         check_fusermount(),
         check_allow_other(),
-        _check_stale_mounts(),
+        *_check_mounts(),
         _check_index(index_path),
         _check_cache(cache_dir),
         _check_endpoint(endpoint_url, source),
     ]
 
 
-def _check_stale_mounts() -> Finding:
+def _check_mounts() -> list[Finding]:
+    """Return a finding for each mount without a daemon, since each is mended by itself."""
     stale = [
         each.mountpoint
         for each in mounts()
         if each.type == FILE_SYSTEM_TYPE and is_stale(each.mountpoint)
     ]
     if not stale:
-        return Finding("mounts", True, "no dead mount of idcfs")
-    names = " ".join(map(str, stale))
-    return Finding(
-        "mounts", False, f"the daemon behind {names} is gone", f"fusermount3 -uz {stale[0]}"
-    )
+        return [Finding("mounts", True, "no dead mount of idcfs")]
+    return [
+        Finding(
+            "mounts",
+            False,
+            f"the daemon behind {path} is gone",
+            f"fusermount3 -uz {shlex.quote(str(path))}",
+        )
+        for path in stale
+    ]
 
 
 def _check_index(index_path: Path | None) -> Finding:
