@@ -47,7 +47,14 @@ def directories_below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_dir()}
 
 
-@pytest.mark.parametrize("template", [None, "%Modality-%PatientID/%collection_id", ""])
+@pytest.mark.parametrize(
+    "template",
+    [
+        None,
+        pytest.param("%Modality-%PatientID/%collection_id", marks=pytest.mark.slow),
+        pytest.param("", marks=pytest.mark.slow),
+    ],
+)
 def test_the_tree_and_the_bytes_are_the_same(
     replica: ServedReplica, tmp_path: Path, template: str | None
 ) -> None:

@@ -49,16 +49,21 @@ def assert_nothing_left(launcher: Launcher) -> None:
     assert list(stage.iterdir()) == []
 
 
-def test_demo_shows_the_job_and_ends(launcher: Launcher) -> None:
+@pytest.mark.slow  # all of it is also in the kept demo below, but for the end without Ctrl-C
+def test_demo_ends_by_itself(launcher: Launcher) -> None:
     done = launcher.run("demo", timeout_s=120)
     assert done.returncode == 0, done.stderr
-    for shown in ("179\n", "LIDC-IDRI-0001", "[LIDC-IDRI-0957]", "97 files fetched", "same bytes"):
-        assert shown in done.stdout
-    assert "Making DICOM files" not in done.stdout  # they were there
+    assert_shows_the_job(done.stdout)
     assert_nothing_left(launcher)
 
 
-def test_kept_demo_can_be_played_with_and_ends_at_ctrl_c(launcher: Launcher) -> None:
+def assert_shows_the_job(output: str) -> None:
+    for shown in ("179\n", "LIDC-IDRI-0001", "[LIDC-IDRI-0957]", "97 files fetched", "same bytes"):
+        assert shown in output
+    assert "Making DICOM files" not in output  # they were there
+
+
+def test_demo_shows_the_job_can_be_played_with_and_ends_at_ctrl_c(launcher: Launcher) -> None:
     demo = subprocess.Popen(
         launcher.command("demo", "--keep"),
         env=launcher.environ(),
@@ -74,6 +79,7 @@ def test_kept_demo_can_be_played_with_and_ends_at_ctrl_c(launcher: Launcher) -> 
             break
     paths = re.findall(r"^  (/.*)$", "".join(shown), re.MULTILINE)
     mountpoint = Path(re.findall(r"The mount stays at (\S+)\.", "".join(shown))[0])
+    assert_shows_the_job("".join(shown))
     assert mount_type(mountpoint) == "fuse.idcfs"
     wait_until(lambda: any(Path(paths[0]).iterdir()), "a series shows its files")
     demo.send_signal(signal.SIGINT)

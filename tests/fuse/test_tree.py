@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 COLLECTIONS = 179
 NLST_PATIENTS = 26_410
-NLST_DIRECTORIES = NLST_PATIENTS + 73_575 + 592_600
+NLST_SERIES = 592_600
+NLST_DIRECTORIES = NLST_PATIENTS + 73_575 + NLST_SERIES
 """Patients, studies and series. The files of all of them only the real store has."""
 WHOLE_INDEX_BYTES = 99_944_891_647_274
 DAY_S = 86_400
@@ -217,19 +218,26 @@ def test_ownership_and_modes_can_be_chosen(
         assert stat.S_IMODE(file.st_mode) == 0o640
 
 
-def test_find_over_all_directories_of_nlst_keeps_the_daemon_small(
-    mount_at: Callable[..., Mount],
+@pytest.mark.parametrize(
+    ("depth", "count"),
+    [
+        pytest.param(2, NLST_DIRECTORIES - NLST_SERIES, id="studies"),
+        pytest.param(3, NLST_DIRECTORIES, id="series", marks=pytest.mark.slow),
+    ],
+)
+def test_find_over_the_directories_of_nlst_keeps_the_daemon_small(
+    mount_at: Callable[..., Mount], depth: int, count: int
 ) -> None:
     with mount_at() as mount:
         os.listdir(mount.path)
         before = mount.resident_bytes()
         found = subprocess.run(
-            ["find", str(mount.path / "nlst"), "-mindepth", "1", "-maxdepth", "3"],
+            ["find", str(mount.path / "nlst"), "-mindepth", "1", "-maxdepth", str(depth)],
             capture_output=True,
             text=True,
             check=True,
         ).stdout.splitlines()
-        assert len(found) == len(set(found)) == NLST_DIRECTORIES
+        assert len(found) == len(set(found)) == count
         # Less than 100 bytes for each: the layout's pages, and no table of inodes.
         assert mount.resident_bytes() - before < 64 << 20
 

@@ -399,7 +399,7 @@ def test_a_body_that_stalls_again_and_again_is_given_up_in_time() -> None:
         request.wfile.flush()
         stop.wait(30)
 
-    policy = RetryPolicy(attempts=100, first_pause_s=0.01, longest_pause_s=0.05, patience_s=0.9)
+    policy = RetryPolicy(attempts=100, first_pause_s=0.01, longest_pause_s=0.05, patience_s=3)
     with ScriptedServer(answer) as server:
         store = S3Store(endpoint_url=server.url, retry=policy, read_timeout_s=0.3)
         started = time.monotonic()
@@ -409,8 +409,8 @@ def test_a_body_that_stalls_again_and_again_is_given_up_in_time() -> None:
         finally:
             stop.set()
     # Patience, one more attempt of two timeouts, and the time it takes to load botocore.
-    assert time.monotonic() - started < 0.9 + 2 * 0.3 + 2
-    assert 2 <= len(server.requests) <= 5
+    assert time.monotonic() - started < 3 + 2 * 0.3 + 2
+    assert 2 <= len(server.requests) <= 12
 
 
 class _Clock:

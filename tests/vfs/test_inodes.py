@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,9 @@ from idcfs.vfs.inodes import (
     is_file_inode,
     number_names,
 )
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 names = st.lists(st.text(min_size=1).filter(lambda n: n.isascii()), unique=True).map(sorted)
 
@@ -89,3 +93,10 @@ def test_the_last_number_is_followed_by_the_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(zlib, "crc32", lambda name: 2**32 - 1)
 
     assert number_names(["a", "b", "c"]) == [2**32 - 1, 0, 1]
+
+
+@given(st.lists(st.uuids(), unique_by=lambda uuid: str(uuid)[:8], max_size=50))
+def test_numbers_are_in_the_order_of_uuids(uuids: list[UUID]) -> None:
+    numbers = number_names(sorted(f"{uuid}.dcm" for uuid in uuids))
+
+    assert numbers == sorted(numbers)
