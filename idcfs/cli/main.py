@@ -13,7 +13,7 @@ import click
 import idcfs
 from idcfs.cli.console import complain
 from idcfs.cli.options import log_option
-from idcfs.cli.settings import OptionNames, default_map, take_variables
+from idcfs.cli.settings import OptionNames, Settings, take_variables
 from idcfs.config import read_config
 from idcfs.errors import IdcfsError
 
@@ -25,6 +25,7 @@ _COMMANDS = {
     "size": "Tell series, files and bytes of a selection.",
     "query": "Answer SQL over the index tables.",
     "cache": "Look after the cache: what it holds, what stays, what goes.",
+    "config": "Show every setting, and where it comes from.",
     "doctor": "Find what this machine lacks, and the command that mends it.",
     "demo": "Show the whole job on an embedded object store.",
 }
@@ -73,7 +74,9 @@ def idcfs_command(ctx: click.Context) -> None:
         # has to be loaded to see whether they are anyone's.
         others = (other for other in _COMMANDS if other != name)
         known = OptionNames([name, *others], _load)
-        ctx.default_map = {name: default_map(read_config(), name, known)}
+        ctx.obj = Settings(read_config(), known)
+        ctx.obj.check()
+        ctx.default_map = {name: ctx.obj.defaults(name)}
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from idcfs.cli.options import (
     log_option,
     selection_options,
 )
+from idcfs.cli.settings import name_option
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
@@ -134,6 +135,7 @@ def _parse_number(name: str, text: str) -> int:
     metavar="OPTS",
     help="Comma-separated mount options, as in /etc/fstab.",
 )
+@name_option
 @log_option
 def mount(
     mountpoint: Path,

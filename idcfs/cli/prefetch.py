@@ -19,6 +19,7 @@ from idcfs.cli.options import (
     log_option,
     selection_options,
 )
+from idcfs.cli.settings import name_option
 from idcfs.config import cache_directory
 from idcfs.errors import IdcfsError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
@@ -73,6 +74,7 @@ _COLUMNS, _ROWS = 80, 24
     help="How to tell that a file which is there already is right: by its MD5 too, where the"
     " store gives one, or by its length alone. What is fetched is always verified in full.",
 )
+@name_option
 @log_option
 def prefetch(
     identifiers: tuple[str, ...],

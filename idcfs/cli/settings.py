@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from idcfs.config import Config, Value
+    from idcfs.config import Config, Said, Value
 
-_VARIABLE_PREFIX = "IDCFS"
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+VARIABLE_PREFIX = "IDCFS"
+
+SECTION = "section"
+"""The argument behind `--name`, which stands on the command line only."""
+
+_NO_SETTINGS = ("help", "version", SECTION)
+
+SECTION_USERS = ("mount", "prefetch")
+"""The commands whose options may stand in the description of a mount."""
+
+_MOUNTPOINT = "mountpoint"
 
 
 def option_names(command: click.Command) -> dict[str, click.Option]:
@@ -30,7 +43,8 @@ def option_names(command: click.Command) -> dict[str, click.Option]:
     return {
         _name(parameter): parameter
         for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.name not in ("help", "version")
+        if isinstance(parameter, click.Option)
+        and parameter.name not in ("help", "version", SECTION)
     }
 
 
@@ -42,8 +56,8 @@ def take_variables(command_name: str, command: click.Command) -> None:
     for name, option in option_names(command).items():
         variable = name.upper().replace("-", "_")
         option.envvar = [
-            f"{_VARIABLE_PREFIX}_{command_name.upper()}_{variable}",
-            f"{_VARIABLE_PREFIX}_{variable}",
+            f"{VARIABLE_PREFIX}_{command_name.upper()}_{variable}",
+            f"{VARIABLE_PREFIX}_{variable}",
         ]
 
 
@@ -73,28 +87,63 @@ class OptionNames(Mapping[str, "dict[str, click.Option]"]):
         return len(self._names)
 
 
-def default_map(config: Config, command: str, known: OptionNames) -> dict[str, object]:
-    """Return what the file says for one command, as click's `default_map`.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration files, held against the commands that they are for."""
 
-    Raises UsageError for a table or key that none of the commands knows.
-    """
-    if config.is_empty:
-        return {}
-    config.check(known)
-    found = known.command(command)
-    said = config.options_of(command)
-    if isinstance(found, click.Group):
-        # click hands each subcommand the part of the map that has its name.
-        return {name: _values(said, each) for name, each in found.commands.items()}
-    return _values(said, found)
+    config: Config
+    known: OptionNames
+
+    def check(self) -> None:
+        """Raise UsageError for a table or key that none of the commands knows."""
+        if self.config.files:
+            self.config.check(self.known, users=SECTION_USERS, keys=(_MOUNTPOINT,))
+
+    def defaults(self, command: str, section: str | None = None) -> dict[str, object]:
+        """Return what the files say for one command, as click's `default_map`.
+
+        Raises UsageError if there is no mount called `section`.
+        """
+        said = self.config.said(command, section)
+        if not said:
+            return {}
+        found = self.known.command(command)
+        if isinstance(found, click.Group):
+            # click hands each subcommand the part of the map that has its name.
+            return {name: _values(said, each) for name, each in found.commands.items()}
+        return _values(said, found)
 
 
-def _values(said: Mapping[str, Value], command: click.Command) -> dict[str, object]:
-    options = option_names(command)
+def name_option(command: Command) -> Command:
+    """Add `--name`: the options of this command, and MOUNTPOINT, as said for one mount."""
+    return click.option(
+        "--name",
+        SECTION,
+        metavar="NAME",
+        is_eager=True,
+        expose_value=False,
+        callback=_take_section,
+        help="Take MOUNTPOINT and options from [mounts.NAME] in config.toml.",
+    )(command)
+
+
+def _take_section(ctx: click.Context, parameter: click.Parameter, section: str | None) -> None:
+    if section is not None:
+        settings = ctx.find_object(Settings)
+        assert settings is not None
+        assert ctx.info_name is not None
+        ctx.default_map = settings.defaults(ctx.info_name, section)
+
+
+def _values(said: Mapping[str, Said], command: click.Command) -> dict[str, object]:
+    parameters: dict[str, click.Parameter] = dict(option_names(command))
+    for each in command.params:
+        if each.name == _MOUNTPOINT:
+            parameters[_MOUNTPOINT] = each
     return {
-        str(options[name].name): _for_click(options[name], value)
-        for name, value in said.items()
-        if name in options
+        str(parameters[name].name): for_click(parameters[name], each.value)
+        for name, each in said.items()
+        if name in parameters
     }
 
 
@@ -104,10 +153,11 @@ def _name(option: click.Option) -> str:
     return long.removeprefix("--") if long else str(option.name).replace("_", "-")
 
 
-def _for_click(option: click.Option, value: Value) -> object:
-    if option.multiple and not isinstance(value, list):
+def for_click(parameter: click.Parameter, value: Value) -> object:
+    """Return a value of a file as click wants it for a parameter."""
+    if getattr(parameter, "multiple", False) and not isinstance(value, list):
         return [value]
-    if isinstance(option.type, click.Path) and isinstance(value, str):
+    if isinstance(parameter.type, click.Path) and isinstance(value, str):
         # The shell does this for flags; nobody else does it for a file.
         return str(Path(value).expanduser())
     return value

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.cli.options import NonEmptyPath, log_option
+from idcfs.cli.settings import name_option
 from idcfs.errors import MountError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("mountpoint", type=NonEmptyPath())
 @click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
+@name_option
 @log_option
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Unmount what `idcfs mount` has mounted at MOUNTPOINT.
