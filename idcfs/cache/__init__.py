@@ -8,7 +8,7 @@ touch the disk block and belong in a worker thread; those named `_nowait`, and
 
 from idcfs.cache.disk import DiskCache
 from idcfs.cache.protocol import Cache, CachedObject, ExtentWriter
-from idcfs.cache.units import RUN_BYTES, UncachedObject
+from idcfs.cache.units import RUN_BYTES, UncachedObject, is_small
 from idcfs.cache.verify import ContentCheck
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "DiskCache",
     "ExtentWriter",
     "UncachedObject",
+    "is_small",
 ]

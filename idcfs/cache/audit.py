@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache.files import OPENING, Descriptor, read_exactly, remove_same
 from idcfs.cache.inventory import OBJECTS, PARTIAL, list_objects
 from idcfs.cache.listings import decode_listing
-from idcfs.cache.partial import is_unbegun, open_partial, read_footer
+from idcfs.cache.partial import is_unbegun, open_described, read_footer
 from idcfs.cache.paths import Paths
 from idcfs.cache.scratch import Scratch
 from idcfs.cache.sums import find_sums, keep_sums, remake_sums
@@ -188,7 +188,7 @@ def _adopt(auditor: _Auditor, file: Descriptor, size_bytes: int) -> Blocks | Non
 def _check_partial(auditor: _Auditor) -> Damage | None:
     path = auditor.paths.partial
     try:
-        file = Descriptor(os.open(path, os.O_RDONLY | OPENING))
+        file = Descriptor(os.open(path, os.O_RDWR | OPENING))
         status = os.fstat(file.number)
         found = read_footer(file.number, status.st_size, auditor.paths.identity)
         if found is None:
@@ -198,7 +198,7 @@ def _check_partial(auditor: _Auditor) -> Damage | None:
                 return None  # just being completed
             dropped = auditor.drop_file(path, status)
             return auditor.damage("its table of blocks is damaged", status.st_size, dropped=dropped)
-        partial = open_partial(auditor.paths, found[0], create=False)
+        partial = open_described(auditor.paths, file, found[0])
         if partial is None:
             return None
         bad = auditor.bad_blocks(partial.file, partial.blocks, path)

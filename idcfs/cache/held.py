@@ -7,11 +7,11 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks, require_good
 from idcfs.cache.files import OPENING, Descriptor, read_exactly, read_nowait
-from idcfs.cache.partial import PartialFile, open_partial, publish
+from idcfs.cache.partial import PartialFile, open_described, publish
 from idcfs.cache.sums import find_sums, keep_sums, remake_sums
-from idcfs.cache.units import unit_bytes
 from idcfs.errors import CacheError
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def find_held(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
     size_bytes = ref.instance.size_bytes
     try:
         held = _find_whole(ref, paths, services)
-        if held is not None or is_one_unit(size_bytes):
+        if held is not None or has_one_block(size_bytes):
             return held
-        return _find_completed(ref, paths, services) or _find_part(ref, paths)
+        return _find_part(size_bytes, paths, services)
     except (OSError, ValueError) as exc:
         raise CacheError(f"cannot open {paths.whole}: {exc}") from exc
 
@@ -86,15 +86,15 @@ def held_part(paths: Paths, partial: PartialFile) -> Held:
     return Held(paths.whole, partial.file, partial.blocks, partial)
 
 
-def is_one_unit(size_bytes: int) -> bool:
-    """Tell whether an object is fetched whole."""
-    return unit_bytes(size_bytes) >= size_bytes
+def has_one_block(size_bytes: int) -> bool:
+    """Tell whether an object is too small to be held in part."""
+    return size_bytes <= sizes.BLOCK_BYTES
 
 
 def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
     path = paths.whole
-    file = _open_of_size(path, ref.instance.size_bytes)
-    if file is None:
+    file = _open(path, os.O_RDONLY)
+    if file is None or not _is_of_size(file, ref.instance.size_bytes):
         return None
     blocks = find_sums(file, ref.instance.size_bytes, paths)
     if blocks is None:
@@ -105,26 +105,32 @@ def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None
     return None if blocks is None else Held(path, file, blocks)
 
 
-def _find_completed(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
-    """Give an object its name, whose process was killed just before it did."""
-    file = _open_of_size(paths.partial, ref.instance.size_bytes)
-    blocks = None if file is None else find_sums(file, ref.instance.size_bytes, paths)
-    if file is None or blocks is None:
+def _find_part(size_bytes: int, paths: Paths, services: Services) -> Held | None:
+    """Open what has come of an object so far.
+
+    If all of it has, because its process was killed just before it gave the file its name,
+    that is done now.
+    """
+    file = _open(paths.partial, os.O_RDWR)
+    if file is None:
         return None
-    publish(file, paths.partial, paths.whole, services.scratch)
-    return Held(paths.whole, file, blocks)
-
-
-def _find_part(ref: ObjectRef, paths: Paths) -> Held | None:
-    partial = open_partial(paths, ref.instance.size_bytes, create=False)
+    if _is_of_size(file, size_bytes):
+        blocks = find_sums(file, size_bytes, paths)
+        if blocks is None:
+            return None
+        publish(file, paths.partial, paths.whole, services.scratch)
+        return Held(paths.whole, file, blocks)
+    partial = open_described(paths, file, size_bytes)
     return None if partial is None else held_part(paths, partial)
 
 
-def _open_of_size(path: Path, size_bytes: int) -> Descriptor | None:
+def _open(path: Path, how: int) -> Descriptor | None:
     try:
-        file = Descriptor(os.open(path, os.O_RDONLY | OPENING))
+        return Descriptor(os.open(path, how | OPENING))
     except (FileNotFoundError, PermissionError):  # a new one can take its place
         return None
+
+
+def _is_of_size(file: Descriptor, size_bytes: int) -> bool:
     status = os.fstat(file.number)
-    right = stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
-    return file if right else None
+    return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes

@@ -1,9 +1,9 @@
 """One object in the cache: a plain file when whole, a sparse one while it fills.
 
-Small objects are one unit: they are fetched whole into a scratch file. Larger ones are
-fetched in aligned units into a partial file that every process shares and that survives
-them all; it moves under the object's name when the last unit is there and the content has
-been checked.
+A small object that comes in one piece is written to a scratch file. What comes in several,
+in aligned units, goes into a partial file that every process shares and that survives them
+all; it moves under the object's name when the last unit is there and the content has been
+checked.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
 from idcfs.cache.files import Descriptor, read_exactly, remove_same
-from idcfs.cache.held import Held, Services, find_held, held_part, is_one_unit
+from idcfs.cache.held import Held, Services, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
-from idcfs.cache.partial import open_partial
+from idcfs.cache.partial import begin_partial, table_bytes
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.sums import keep_sums
-from idcfs.cache.units import adjacent, unit_bytes, units
+from idcfs.cache.units import adjacent, is_small, unit_bytes, units
 from idcfs.cache.verify import ContentCheck
 from idcfs.cache.writers import UnitWriter
 from idcfs.errors import CacheError, IntegrityError
@@ -70,8 +70,6 @@ class DiskObject:
         self._lock = threading.RLock()
         self._writers: list[UnitWriter] = []
         self._open = True
-        self._new_files = 0
-        """1 from when a file is begun until it is accounted for."""
         services.ledger.hold(ref.series)
         self._held: Held | None = None
         try:
@@ -137,6 +135,8 @@ class DiskObject:
         while True:
             run = adjacent(self.missing(extent))
             if run is None:
+                # Others have brought the rest, who did not know what we brought.
+                self._complete_if_full(checked=False)
                 return None
             claimed = self._claim(run)
             if claimed or time.monotonic() >= end_s:
@@ -177,6 +177,8 @@ class DiskObject:
             if found is None or found.offset != run.offset:
                 self._services.claims.release(self._ref.key, first, claimed)
                 return None
+            if not self._comes_whole(found):
+                self._begin_partial()
             reservation = self._services.ledger.reserve(found.length)
             with self._lock:
                 writer = self._make_writer(found, reservation, claimed, given_up)
@@ -188,24 +190,43 @@ class DiskObject:
             self._services.claims.release(self._ref.key, first, claimed)
             raise
 
+    def _comes_whole(self, extent: Extent) -> bool:
+        """Tell whether an extent is a small object, of which nothing is held.
+
+        Then it needs no partial file, of which a million would cost twice the calls.
+        """
+        return extent == self._ref.whole and is_small(self._size) and self._held is None
+
+    def _begin_partial(self) -> None:
+        """Have a partial file to write to. Raises CacheError."""
+        if self._held is not None:
+            return
+        reservation = self._services.ledger.reserve(table_bytes(self._size))
+        try:
+            with self._lock:
+                if self._held is None:
+                    self._held = held_part(self._paths, begin_partial(self._paths, self._size))
+                    reservation.settle(self._ref.series, table_bytes(self._size), 1)
+        except (OSError, ValueError) as exc:
+            raise _cannot_write(exc) from exc
+        finally:
+            reservation.release()
+
     def _make_writer(
         self, extent: Extent, reservation: Reservation, claimed: int, given_up: Callable[[], bool]
     ) -> UnitWriter:
         own_path, block_bytes = None, sizes.BLOCK_BYTES
-        try:
-            if is_one_unit(self._size):
+        held = self._held
+        if self._comes_whole(extent):
+            try:
                 own_path, fd = self._services.scratch.create()
-                file = Descriptor(fd)
-            else:
-                if self._held is None:
-                    partial = open_partial(self._paths, self._size, create=True)
-                    assert partial is not None
-                    self._held = held_part(self._paths, partial)
-                    self._new_files = 1
-                file, block_bytes = self._held.file, self._held.blocks.block_bytes
-        except (OSError, ValueError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else exc
-            raise CacheError(f"cannot write to the cache: {reason}") from exc
+            except (OSError, ValueError) as exc:
+                raise _cannot_write(exc) from exc
+            file = Descriptor(fd)
+        elif held is not None:
+            file, block_bytes = held.file, held.blocks.block_bytes
+        else:
+            raise CacheError(f"{self._path} was dropped before it could be written")
         return UnitWriter(
             self,
             self._ref,
@@ -232,8 +253,8 @@ class DiskObject:
                     self._store_whole(writer, writer.own_path)
                 else:
                     self._store_part(writer)
-                new_files, self._new_files = self._new_files, 0
             stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
+            new_files = 0 if writer.own_path is None else 1
             writer.reservation.settle(self._ref.series, stored_bytes, new_files)
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
@@ -247,8 +268,11 @@ class DiskObject:
         keep_sums(writer.file, blocks, self._paths, self._services.scratch)
         move(unfinished, self._path)
         writer.is_moved = True
-        self._held = Held(self._path, writer.file, blocks)
-        self._new_files = 1
+        former, self._held = self._held, Held(self._path, writer.file, blocks)
+        if former is not None and former.partial is not None:
+            # Begun by somebody who had waited for us for too long.
+            former.partial.remove()
+            self._strike_out(former)
 
     def _store_part(self, writer: UnitWriter) -> None:
         held = self._held
@@ -279,6 +303,7 @@ class DiskObject:
             with self._lock:
                 if partial.complete(keep, self._path, self._services.scratch):
                     self._held = held._replace(partial=None)
+                    self._services.ledger.dropped(self._ref.series, table_bytes(self._size))
         except IntegrityError:
             with self._lock:
                 partial.remove()
@@ -332,10 +357,13 @@ class DiskObject:
 
     def _drop(self, held: Held) -> None:
         """Forget a file whose name is gone, and take it off the books. The lock is held."""
+        self._strike_out(held)
+        self._forget()
+
+    def _strike_out(self, held: Held) -> None:
         with suppress(OSError):
             occupied_bytes = os.fstat(held.file.number).st_blocks * ST_BLOCK_BYTES
             self._services.ledger.dropped(self._ref.series, occupied_bytes, 1)
-        self._forget()
 
     def close(self) -> None:
         """See `CachedObject.close`."""
@@ -365,6 +393,11 @@ class DiskObject:
         writers, self._writers = self._writers, []
         for writer in writers:
             self._let_go_of(writer)
+
+
+def _cannot_write(exc: OSError | ValueError) -> CacheError:
+    reason = exc.strerror if isinstance(exc, OSError) else exc
+    return CacheError(f"cannot write to the cache: {reason}")
 
 
 def overlap(one: Extent, other: Extent) -> bool:

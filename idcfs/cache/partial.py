@@ -1,4 +1,4 @@
-"""A large object while it fills: a sparse file that carries its own table of blocks.
+"""An object while it fills: a sparse file that carries its own table of blocks.
 
     [0, size)                    the object's bytes, holes where none have come yet
     [size rounded up to 4 KiB)   8 bytes a block: its CRC-32, and the same again, masked
@@ -133,21 +133,22 @@ class PartialFile:
         write_fully(self.file.number, table, _table_offset(self._size) + _RECORD.size * first)
 
 
-def open_partial(paths: Paths, size_bytes: int, *, create: bool) -> PartialFile | None:
-    """Open what is stored of an object so far, or start anew with `create`.
+def open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFile | None:
+    """Return what an open file holds of an object; None if it is damaged. Raises OSError."""
+    found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
+    if found is None or found[0] != size_bytes or sizes.unit_bytes(size_bytes) % found[1]:
+        return None
+    partial = PartialFile(paths.partial, file, size_bytes, found[1])
+    partial.refresh(range(partial.blocks.count))
+    return partial
 
-    A file that is damaged counts as none, and is replaced. Raises OSError.
+
+def begin_partial(paths: Paths, size_bytes: int) -> PartialFile:
+    """Open what is stored of an object so far, or start anew.
+
+    A file that is damaged is replaced. Raises OSError.
     """
     path = paths.partial
-    if not create:
-        try:
-            file = Descriptor(os.open(path, os.O_RDWR | OPENING))
-        except (FileNotFoundError, PermissionError):
-            return None
-        partial = _open_described(paths, file, size_bytes)
-        if partial is not None:
-            partial.refresh(range(partial.blocks.count))
-        return partial
     for _ in range(_TRIES):
         try:
             file = Descriptor(_create(path))
@@ -160,12 +161,10 @@ def open_partial(paths: Paths, size_bytes: int, *, create: bool) -> PartialFile 
                 continue  # removed before it was locked
             if status.st_size == 0:
                 _start(file.number, size_bytes, paths.identity)
-            partial = _open_described(paths, file, size_bytes)
-            if partial is None:
-                remove_same(path, status)
-                continue
-        partial.refresh(range(partial.blocks.count))
-        return partial
+            partial = open_described(paths, file, size_bytes)
+            if partial is not None:
+                return partial
+            remove_same(path, status)
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
 
 
@@ -208,13 +207,6 @@ def publish(file: Descriptor, path: Path, target: Path, scratch: Scratch) -> Non
     remove_same(path, os.fstat(file.number))
 
 
-def _open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFile | None:
-    found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
-    if found is None or found[0] != size_bytes:
-        return None
-    return PartialFile(paths.partial, file, size_bytes, found[1])
-
-
 def _create(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | OPENING
     try:
@@ -222,6 +214,12 @@ def _create(path: Path) -> int:
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, flags, 0o600)
+
+
+def table_bytes(size_bytes: int) -> int:
+    """Return what the table of a partial file occupies at most."""
+    table = _file_bytes(size_bytes, sizes.BLOCK_BYTES) - _table_offset(size_bytes)
+    return -(-table // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def _start(fd: int, size_bytes: int, identity: bytes) -> None:

@@ -57,11 +57,13 @@ class CachedObject(Protocol):
     ) -> ExtentWriter | None:
         """Start writing a missing unit, or adjacent ones; None if all is stored by now.
 
-        Waits while somebody else, in any process, writes the first of them, but
-        not for ever. `given_up` tells, from any thread and also later, whether
-        nobody wants the extent any more: waiting then ends with CacheError, and
-        the next writer of the same bytes ends this one, which can write and commit
-        no more. Blocks; raises CacheError when the disk fails or has no room.
+        All of a small object can be written at once, or any of its units. Waits while
+        somebody else, in any process, writes the first of them, but not for ever.
+        `given_up` tells, from any thread and also later, whether nobody wants the extent
+        any more: waiting then ends with CacheError, and the next writer of the same bytes
+        ends this one, which can write and commit no more. Blocks; raises CacheError when
+        the disk fails or has no room, and IntegrityError when others have brought all,
+        and it is not the object.
         """
         ...
 

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from idcfs.model import Bytes
 
 WHOLE_LIMIT_BYTES = 8 << 20
-"""Objects up to here are one unit and are checked before their first byte is served: half
-of all files are under 0.5 MB, and a whole object can be held against its MD5. This one
-takes a tenth of a second at 80 MB/s, so that a reader of a header does not wait long."""
+"""Objects up to here are small: they are asked for whole, unless somebody knows that their
+beginnings are all that is wanted, and what comes whole is held against its MD5 before its
+first byte is served. Half of all files are under 0.5 MB; one of 8 MiB takes a tenth of a
+second at 80 MB/s, so that a reader of a header does not wait long."""
 
 BLOCK_BYTES = 128 << 10
 """What the kernel reads ahead from FUSE, so that most reads are one block: its CRC takes
@@ -24,19 +25,29 @@ BLOCK_BYTES = 128 << 10
 cost 0.4 ms; at 16 KiB, a large object's checksums would take eight times the space."""
 
 UNIT_BYTES = 1 << 20
-"""The unit of larger objects, a multiple of the blocks that have a checksum: on a link of
-30 ms and 80 MB/s a tile takes 44 ms, where units of 8 MiB would take 136 ms and eight
-times the bytes; smaller ones save hardly any time. A sequential reader has adjacent units
-fetched as one (`RUN_BYTES`)."""
+"""The unit of objects that are not small, a multiple of the blocks that have a checksum: on a
+link of 30 ms and 80 MB/s a tile takes 44 ms, where units of 8 MiB would take 136 ms and
+eight times the bytes; smaller ones save hardly any time. A sequential reader has adjacent
+units fetched as one (`RUN_BYTES`)."""
 
 RUN_BYTES = 8 << 20
 """The longest run of units that is fetched at once: more makes a transfer hardly faster, and
 is all lost when it breaks off."""
 
 
+def is_small(size_bytes: int) -> bool:
+    """Tell whether an object is asked for whole, unless only a part of it is wanted."""
+    return size_bytes <= WHOLE_LIMIT_BYTES
+
+
 def unit_bytes(size_bytes: int) -> int:
-    """Return how long a unit of an object of `size_bytes` is; small objects are one unit."""
-    return max(size_bytes, 1) if size_bytes <= WHOLE_LIMIT_BYTES else UNIT_BYTES
+    """Return how long a unit of an object of `size_bytes` is.
+
+    That of a small object is one block. Less could not be checked by itself, and is hardly
+    ever asked for, as the kernel reads ahead so much; more would have a reader of headers,
+    64 KiB of 528 kB, move many times what it wants.
+    """
+    return BLOCK_BYTES if is_small(size_bytes) else UNIT_BYTES
 
 
 def units(size_bytes: int, extent: Extent) -> list[Extent]:

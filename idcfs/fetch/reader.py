@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache import RUN_BYTES, UncachedObject
+from idcfs.cache import RUN_BYTES, UncachedObject, is_small
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 
@@ -101,7 +101,7 @@ class ObjectReader:
             if not missing:
                 return number > 0
             while missing:
-                run = self._run_from(missing, RUN_BYTES)
+                run = self._under_way(missing[0]) or self._run_from(missing, RUN_BYTES)
                 filled = (await self._bring(cached, run))[1]
                 if filled.failure is not None:
                     raise CacheError(*filled.failure.args) from filled.failure
@@ -151,30 +151,46 @@ class ObjectReader:
     def _run_for(self, cached: CachedObject, missing: list[Extent]) -> Extent:
         """Return the run that is fetched to get the first of what a read misses.
 
-        That is one on its way already, or a new one: as long as the read needs, and the
-        longer, each time twice, the longer reading goes on where it stopped.
+        That is one on its way already, or a new one: all of a small object; else as long
+        as the read needs, and the longer, each time twice, the longer reading goes on where
+        it stopped.
         """
         first = missing[0]
-        for run in self._runs:
-            if run.offset <= first.offset < run.end:
-                return run
+        if (under_way := self._under_way(first)) is not None:
+            return under_way
+        if is_small(self.ref.instance.size_bytes):
+            return self._run_around(cached, first)
         if first.offset == self._expected:
             self._run_bytes = min(2 * self._run_bytes, RUN_BYTES)
         else:
             self._run_bytes = first.length
         length = max(self._run_bytes, missing[-1].end - first.offset)
         ahead = Extent(first.offset, min(length, self.ref.instance.size_bytes - first.offset))
-        run = self._run_from(cached.missing(ahead), RUN_BYTES)
+        # All of it may be stored by now: while this read waited for another's run, say.
+        run = self._run_from(cached.missing(ahead) or [first], RUN_BYTES)
         self._expected = run.end
         return run
+
+    def _under_way(self, unit: Extent) -> Extent | None:
+        """Return the run on its way that brings a unit, if there is one."""
+        return next((run for run in self._runs if run.offset <= unit.offset < run.end), None)
+
+    def _run_around(self, cached: CachedObject, unit: Extent) -> Extent:
+        """Return all missing units that are adjacent to one, before and behind it, as one."""
+        missing = [each for each in cached.missing(self.ref.whole) if not self._under_way(each)]
+        while missing:
+            run = self._run_from(missing, RUN_BYTES)
+            if run.offset <= unit.offset < run.end:
+                return run
+            missing = [each for each in missing if each.offset >= run.end]
+        return unit  # stored in this instant, by another thread
 
     def _run_from(self, missing: list[Extent], limit_bytes: int) -> Extent:
         """Return the first missing units that are adjacent and not on their way, as one."""
         first = missing[0]
         end = first.end
         for unit in missing[1:]:
-            taken = any(run.offset <= unit.offset < run.end for run in self._runs)
-            if unit.offset != end or taken or unit.end - first.offset > limit_bytes:
+            if unit.offset != end or self._under_way(unit) or unit.end - first.offset > limit_bytes:
                 break
             end = unit.end
         return Extent(first.offset, end - first.offset)

@@ -34,6 +34,17 @@ def store(held: CachedObject, content: bytes, extent: Extent) -> None:
         raise
 
 
+def fill(held: CachedObject, content: bytes, extent: Extent) -> None:
+    """Write whatever of an extent is missing, as it is handed out."""
+    while (writer := held.writer(extent)) is not None:
+        try:
+            writer.write(memoryview(content)[writer.extent.offset : writer.extent.end])
+            writer.commit()
+        except BaseException:
+            writer.abort()
+            raise
+
+
 def store_all(held: CachedObject, ref: ObjectRef, content: bytes) -> None:
     for extent in held.missing(ref.whole):
         store(held, content, extent)

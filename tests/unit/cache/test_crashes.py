@@ -23,17 +23,19 @@ from hypothesis.stateful import (
 
 from idcfs.cache import DiskCache
 from idcfs.cache.audit import verify_cache
+from idcfs.cache.units import adjacent
 from idcfs.errors import CacheError
 from idcfs.model import Extent, ObjectRef
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import path_of, store
+from tests.unit.cache.steps import fill, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.cache import CachedObject
 
-SIZES = [60, 100, 101, 150, 199]
+SIZES = [20, 60, 100, 101, 150, 199]
+SMALL_UNIT = 20
 UNIT = 40
 CALLS = [
     *("open", "pwrite", "pread", "rename", "link", "unlink"),
@@ -43,6 +45,13 @@ CALLS = [
 
 objects = st.integers(0, len(SIZES) - 1)
 places = st.integers(0, 4)
+counts = st.integers(1, 6)
+
+
+def together(units: list[Extent]) -> Extent:
+    run = adjacent(units)
+    assert run is not None
+    return run
 
 
 class Meddler:
@@ -91,8 +100,13 @@ class Model:
     @property
     def units(self) -> list[Extent]:
         size = len(self.content)
-        step = size if size <= 100 else UNIT
+        step = SMALL_UNIT if size <= 100 else UNIT
         return [Extent(at, min(step, size - at)) for at in range(0, size, step)]
+
+    def run(self, at: int, count: int) -> list[Extent]:
+        """Return some adjacent units; with many, all of the object in one piece."""
+        first = at % len(self.units) if count <= len(self.units) else 0
+        return self.units[first : first + count]
 
 
 class CrashMachine(RuleBasedStateMachine):
@@ -119,26 +133,28 @@ class CrashMachine(RuleBasedStateMachine):
             self.held[key] = self.caches[key[0]].open(model.ref)
         return model, self.held[key]
 
-    @rule(cache=places, number=objects, at=places)
-    def store_a_unit(self, cache: int, number: int, at: int) -> None:
+    @rule(cache=places, number=objects, at=places, count=counts)
+    def store_a_run(self, cache: int, number: int, at: int, count: int) -> None:
         model, held = self.opened(cache, number)
-        unit = model.units[at % len(model.units)]
-        store(held, model.content, unit)
-        assert held.missing(unit) == []
-        model.stored.add(unit)
+        run = model.run(at, count)
+        fill(held, model.content, together(run))
+        assert held.missing(together(run)) == []
+        model.stored |= set(run)
 
     @rule(
         number=objects,
         first=places,
-        count=st.integers(1, 5),
+        count=counts,
+        at_once=st.booleans(),
         at=st.integers(0, 60),
         after=st.booleans(),
     )
     def another_process_is_killed(
-        self, number: int, first: int, count: int, at: int, after: bool
+        self, number: int, first: int, count: int, at_once: bool, at: int, after: bool
     ) -> None:
         """It stores some units, tells of each through a pipe, and dies somewhere on the way."""
         model = self.models[number]
+        run = model.run(first, count)
         receiving, telling = os.pipe()
         child = os.fork()
         if not child:
@@ -146,40 +162,40 @@ class CrashMachine(RuleBasedStateMachine):
                 with Meddler(at, die, after=after):
                     cache = DiskCache(self.root)
                     held = cache.open(model.ref)
-                    for place in range(first, first + count):
-                        unit = model.units[place % len(model.units)]
-                        store(held, model.content, unit)
-                        os.write(telling, bytes([place]))
+                    for unit in run:
+                        fill(held, model.content, together(run) if at_once else unit)
+                        os.write(telling, bytes([model.units.index(unit)]))
             finally:
                 os._exit(0)
         os.close(telling)
         os.waitpid(child, 0)
         with os.fdopen(receiving, "rb") as told:
             for place in told.read():
-                model.stored.add(model.units[place % len(model.units)])
+                model.stored.add(model.units[place])
 
     @rule(
         cache=places,
         number=objects,
         place=places,
+        count=counts,
         at=st.integers(0, 20),
         times=st.integers(1, 30),
         code=st.sampled_from([errno.ENOSPC, errno.EIO, errno.EROFS]),
     )
     def the_disk_fails(
-        self, cache: int, number: int, place: int, at: int, times: int, code: int
+        self, cache: int, number: int, place: int, count: int, at: int, times: int, code: int
     ) -> None:
         def fail() -> NoReturn:
             raise OSError(code, os.strerror(code))
 
         model, held = self.opened(cache, number)
-        unit = model.units[place % len(model.units)]
+        run = model.run(place, count)
         try:
             with Meddler(at, fail, after=False, times=times):
-                store(held, model.content, unit)
+                fill(held, model.content, together(run))
         except CacheError:
             return
-        model.stored.add(unit)
+        model.stored |= set(run)
 
     @rule(cache=places, number=objects, offset=st.integers(0, 198), length=st.integers(1, 199))
     def read(self, cache: int, number: int, offset: int, length: int) -> None:

@@ -20,6 +20,8 @@ from hypothesis.stateful import (
 )
 
 from idcfs.cache import DiskCache, units
+from idcfs.cache.objects import overlap
+from idcfs.cache.units import adjacent
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent, ObjectRef
 from tests.support.stores import make_content, make_ref
@@ -28,7 +30,8 @@ from tests.unit.cache.steps import part_of, path_of, start, store, unfinished
 if TYPE_CHECKING:
     from idcfs.cache import CachedObject, ExtentWriter
 
-SIZES = [1, 40, 100, 101, 150, 160]
+SIZES = [1, 20, 40, 95, 100, 101, 150, 160]
+SMALL_UNIT = 20
 UNIT = 40
 
 
@@ -40,20 +43,31 @@ class Model:
     content: bytes
     stored: set[Extent] = field(default_factory=set)
     held: CachedObject | None = None
-    writers: list[tuple[Extent, ExtentWriter]] = field(default_factory=list)
+    writers: list[ExtentWriter] = field(default_factory=list)
 
     @property
     def units(self) -> list[Extent]:
         size = len(self.content)
-        step = size if size <= 100 else UNIT
+        step = SMALL_UNIT if size <= 100 else UNIT
         return [Extent(at, min(step, size - at)) for at in range(0, size, step)]
 
     @property
     def is_whole(self) -> bool:
         return self.stored == set(self.units)
 
+    def run(self, at: int, count: int) -> Extent | None:
+        """Return the first missing units of some, as far as they are adjacent."""
+        first = at % len(self.units)
+        missing = [unit for unit in self.units[first : first + count] if unit not in self.stored]
+        return adjacent(missing)
+
+    def units_in(self, extent: Extent) -> set[Extent]:
+        return {unit for unit in self.units if overlap(unit, extent)}
+
 
 objects = st.integers(0, len(SIZES) - 1)
+places = st.integers(0, 4)
+counts = st.integers(1, 5)
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -72,62 +86,65 @@ class CacheMachine(RuleBasedStateMachine):
             model.held = self.cache.open(model.ref)
         return model, model.held
 
-    @rule(number=objects, at=st.integers(0, 3))
-    def write_unit(self, number: int, at: int) -> None:
+    @rule(number=objects, at=places, count=counts)
+    def write_run(self, number: int, at: int, count: int) -> None:
+        """Write some units, or all of a small object in one piece."""
         model, held = self.opened(number)
-        unit = model.units[at % len(model.units)]
-        if unit in model.stored:
-            assert held.writer(unit) is None
+        run = model.run(at, count)
+        if run is None:
+            assert held.writer(model.units[at % len(model.units)]) is None
         else:
-            store(held, model.content, unit)
-            model.stored.add(unit)
+            store(held, model.content, run)
+            model.stored |= model.units_in(run)
 
-    @rule(number=objects, at=st.integers(0, 3), count=st.integers(0, 40))
-    def start_unit(self, number: int, at: int, count: int) -> None:
+    @rule(number=objects, at=places, count=counts, length=st.integers(0, 99))
+    def start_run(self, number: int, at: int, count: int, length: int) -> None:
         model, held = self.opened(number)
-        unit = model.units[at % len(model.units)]
-        if unit not in model.stored:
-            writer = start(held, unit)
-            writer.write(memoryview(model.content)[unit.offset : unit.end][:count])
-            model.writers.append((unit, writer))
+        run = model.run(at, count)
+        if run is not None:
+            writer = start(held, run)
+            assert writer.extent == run
+            writer.write(memoryview(model.content)[run.offset : run.end][:length])
+            model.writers.append(writer)
 
     @rule(number=objects)
-    def end_oldest_unit(self, number: int) -> None:
+    def end_oldest_run(self, number: int) -> None:
         """Complete a transfer that may have been overtaken meanwhile."""
         model = self.models[number]
         if model.writers:
-            unit, writer = model.writers.pop(0)
-            newer = any(other == unit for other, _ in model.writers)
-            written = writer._offset - unit.offset  # type: ignore[attr-defined]  # DiskCache's
+            writer = model.writers.pop(0)
+            run = writer.extent
+            newer = any(overlap(run, other.extent) for other in model.writers)
+            begin = writer._offset  # type: ignore[attr-defined]  # DiskCache's
             try:
-                writer.write(memoryview(model.content)[unit.offset + written : unit.end])
+                writer.write(memoryview(model.content)[begin : run.end])
                 writer.commit()
             except CacheError:
                 writer.abort()
                 return
             assert not newer
-            assert unit not in model.stored
-            model.stored.add(unit)
+            assert not model.stored & model.units_in(run)
+            model.stored |= model.units_in(run)
 
     @rule(number=objects)
-    def abort_oldest_unit(self, number: int) -> None:
+    def abort_oldest_run(self, number: int) -> None:
         model = self.models[number]
         if model.writers:
-            model.writers.pop(0)[1].abort()
+            model.writers.pop(0).abort()
 
-    @rule(number=objects, at=st.integers(0, 3), byte=st.integers(1, 255))
-    def write_what_is_wrong(self, number: int, at: int, byte: int) -> None:
+    @rule(number=objects, at=places, count=counts, byte=st.integers(1, 255))
+    def write_what_is_wrong(self, number: int, at: int, count: int, byte: int) -> None:
         model, held = self.opened(number)
-        unit = model.units[at % len(model.units)]
-        if unit in model.stored:
+        run = model.run(at, count)
+        if run is None:
             return
         wrong = bytearray(model.content)
-        wrong[unit.offset] ^= byte
-        completes = model.stored | {unit} == set(model.units)
-        if len(model.units) > 1 and not completes:
-            wrong = bytearray(model.content[: unit.end - 1])  # nobody could tell otherwise
+        wrong[run.offset] ^= byte
+        completes = model.stored | model.units_in(run) == set(model.units)
+        if not completes:
+            wrong = bytearray(model.content[: run.end - 1])  # nobody could tell otherwise
         with pytest.raises(IntegrityError):
-            store(held, bytes(wrong), unit)
+            store(held, bytes(wrong), run)
         if completes:
             model.stored.clear()
 
@@ -153,7 +170,7 @@ class CacheMachine(RuleBasedStateMachine):
         held.close()
         self._let_go(model)
 
-    @rule(number=objects, at=st.integers(0, 3), flip=st.integers(1, 255))
+    @rule(number=objects, at=places, flip=st.integers(1, 255))
     def damage_a_block(self, number: int, at: int, flip: int) -> None:
         """Another program overwrites a byte; the object is opened anew and read."""
         model = self.models[number]
@@ -237,5 +254,5 @@ SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 @pytest.mark.usefixtures("small_units")
 def test_any_sequence_of_steps() -> None:
-    assert units.UNIT_BYTES == UNIT
+    assert (units.BLOCK_BYTES, units.UNIT_BYTES) == (SMALL_UNIT, UNIT)
     run_state_machine_as_test(CacheMachine, settings=SETTINGS)

@@ -59,6 +59,100 @@ async def test_an_object_is_fetched_once_and_then_read_from_the_cache(
     assert store.gets == [(ref.key, ref.whole)]
 
 
+def hold_part(cache: DiskCache, ref: ObjectRef, content: bytes, part: Extent) -> None:
+    """Have a part of an object in the cache."""
+    held = cache.open(ref)
+    writer = held.writer(part)
+    assert writer is not None
+    writer.write(memoryview(content)[part.offset : part.end])
+    writer.commit()
+    held.close()
+
+
+@in_trio
+async def test_a_small_object_comes_whole_wherever_it_is_read_first(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(SMALL)
+    async with fetching(store, cache) as fetcher:
+        assert await read(fetcher, ref, Extent(45, 5)) == SMALL[45:50]
+    assert store.gets == [(ref.key, ref.whole)]
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "gets"),
+    [
+        (Extent(0, 20), Extent(15, 20), [Extent(20, 70)]),
+        (Extent(80, 10), Extent(40, 1), [Extent(0, 80)]),
+        (Extent(40, 20), Extent(85, 1), [Extent(60, 30), Extent(0, 40)]),
+    ],
+)
+@pytest.mark.parametrize("prefetched", [False, True])
+def test_what_is_held_of_a_small_object_is_not_fetched_again(
+    store: MemoryStore,
+    cache: DiskCache,
+    part: Extent,
+    first: Extent,
+    gets: list[Extent],
+    prefetched: bool,
+) -> None:
+    ref = store.add_content(SMALL)
+    hold_part(cache, ref, SMALL, part)
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            if prefetched:
+                assert await fetcher.ensure(ref)
+            else:
+                assert await read(fetcher, ref, first) == SMALL[first.offset : first.end]
+            assert await read(fetcher, ref) == SMALL
+            assert not await fetcher.ensure(ref)
+
+    run()
+    assert len(store.gets) == len(gets)
+    assert {at for _, at in store.gets} == set(gets)
+
+
+@in_trio
+async def test_prefetching_joins_the_run_of_a_reader(store: MemoryStore, cache: DiskCache) -> None:
+    ref = store.add_content(SMALL)
+    gate = Gate()
+    store.on_get = lambda key, extent: gate.hold()
+    async with fetching(store, cache) as fetcher, trio.open_nursery() as tasks:
+        tasks.start_soon(read, fetcher, ref)
+        await gate.arrived()
+        tasks.start_soon(fetcher.ensure, ref)
+        await wait_all_tasks_blocked()
+        assert fetcher._limiters.objects.borrowed_tokens == 1
+        gate.open()
+    assert store.gets == [(ref.key, ref.whole)]
+
+
+@in_trio
+async def test_a_run_that_ends_while_its_reader_waits_for_another_is_not_missed(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(LARGE)
+    first, second, got = Gate(), Gate(), list["Bytes"]()
+    store.on_get = lambda key, extent: (second if extent.offset else first).hold()
+    async with fetching(store, cache) as fetcher:
+
+        async def read_some(offset: int, length: int) -> None:
+            got.append(await read(fetcher, ref, Extent(offset, length)))
+
+        async with trio.open_nursery() as reading:
+            reading.start_soon(read_some, 40, 110)
+            await second.arrived()
+            reading.start_soon(read_some, 0, 150)
+            await first.arrived()
+            second.open()
+            await until(lambda: len(got) == 1)
+            first.open()
+    assert got == [LARGE[40:], LARGE]
+    assert [extent for _, extent in store.gets] == [Extent(40, 110), Extent(0, 40)]
+
+
 @in_trio
 async def test_many_readers_share_one_transfer(store: MemoryStore, cache: DiskCache) -> None:
     ref = store.add_content(SMALL)
