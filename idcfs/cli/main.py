@@ -26,6 +26,7 @@ _COMMANDS = {
     "query": "Answer SQL over the index tables.",
     "cache": "Look after the cache: what it holds, what stays, what goes.",
     "config": "Show every setting, and where it comes from.",
+    "systemd": "Put systemd units for mounts in place.",
     "doctor": "Find what this machine lacks, and the command that mends it.",
     "demo": "Show the whole job on an embedded object store.",
 }

@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("mountpoint", type=NonEmptyPath())
 @click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
+@click.option(
+    "--stale",
+    is_flag=True,
+    help="Only clear away a mount whose daemon is gone; otherwise do nothing.",
+)
 @name_option
 @log_option
-def umount(mountpoint: Path, lazy: bool) -> None:
+def umount(mountpoint: Path, lazy: bool, stale: bool) -> None:
     """Unmount what `idcfs mount` has mounted at MOUNTPOINT.
 
     Says who is busy there, if that is why it cannot be unmounted.
     """
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_mount, resolve, unmount
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_mount, is_stale, resolve, unmount
 
     path = resolve(mountpoint)
+    if stale and not is_stale(path):
+        return
     mounted = find_mount(path)
     if mounted is None:
         raise MountError(f"nothing is mounted at {mountpoint}")
     if mounted.type != FILE_SYSTEM_TYPE:
         raise MountError(f"what is mounted at {mountpoint} is not idcfs but {mounted.type}")
-    unmount(path, lazy=lazy)
+    unmount(path, lazy=lazy or stale)

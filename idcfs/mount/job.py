@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
+from idcfs.mount.notify import ServiceManager
 from idcfs.mount.serve import check_width, serve
 from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
@@ -60,6 +62,8 @@ class MountRequest:
 def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -> None:
     """Mount, tell `ready` which release and how much of it, and serve until unmounted.
 
+    A service manager that waits for word of this process gets it.
+
     Raises MountError, UsageError, IndexFileError or CacheError, in the user's words.
     """
     require(check_device(), check_fusermount())
@@ -88,6 +92,12 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         ledger=ledger,
         verify_reads=request.verify_reads,
     )
+    manager = ServiceManager.from_environment(os.environ)
+
+    def announce() -> None:
+        ready(catalog.index.release, layout.totals)
+        manager.ready(f"{catalog.index.release} at {mountpoint}")
+
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     try:
         trio.run(
@@ -99,7 +109,8 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
                 ownership=request.ownership,
                 mountpoint=mountpoint,
                 options=options,
-                ready=lambda: ready(catalog.index.release, layout.totals),
+                ready=announce,
+                manager=manager,
             )
         )
     finally:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import Cache
+    from idcfs.mount.notify import ServiceManager
     from idcfs.store import ObjectStore
     from idcfs.vfs.attributes import Ownership
     from idcfs.vfs.tree import DirectoryTree
@@ -51,10 +52,12 @@ async def serve(
     mountpoint: Path,
     options: Collection[str],
     ready: Callable[[], None],
+    manager: ServiceManager,
 ) -> None:
     """Mount, call `ready` when requests are answered, and serve until the end.
 
-    SIGTERM and SIGINT unmount in order; a second one drops what is under way.
+    SIGTERM and SIGINT unmount in order; a second one drops what is under way. `manager` is
+    told that it stops, and its watchdog fed.
     Raises MountError if the file system cannot be mounted.
     """
     with _lone_errors():
@@ -64,9 +67,10 @@ async def serve(
             session = Session(Adapter(file_system), mountpoint, options)
             try:
                 async with trio.open_nursery() as watching:
-                    await watching.start(_stop_at_signal, session, services.cancel_scope)
+                    await watching.start(_stop_at_signal, session, services.cancel_scope, manager)
                     answered = trio.Event()
                     watching.start_soon(_announce, mountpoint, answered, ready)
+                    watching.start_soon(manager.feed_watchdog, mountpoint)
                     await session.run()
                     if not answered.is_set():
                         raise MountError(
@@ -76,6 +80,7 @@ async def serve(
                         )
                     watching.cancel_scope.cancel()
             finally:
+                manager.stopping()
                 services.cancel_scope.cancel()
                 store.close()  # ends the pauses between attempts
                 session.close()
@@ -110,12 +115,17 @@ def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
 
 
 async def _stop_at_signal(
-    session: Session, fetches: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+    session: Session,
+    fetches: trio.CancelScope,
+    manager: ServiceManager,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for number in signals:
             logger.info("got %s, unmounting", signal.Signals(number).name)
+            manager.stopping()
             session.stop()
             with trio.move_on_after(_GRACE_S):
                 await anext(signals)

@@ -39,7 +39,8 @@ PYTHON
         has rsync || echo rsync
         has getfattr || echo attr
         has ps || echo procps
-        { has findmnt && has setpriv; } || echo util-linux
+        { has findmnt && has setpriv && has unshare; } || echo util-linux
+        has systemd-analyze || echo systemd
     fi
 }
 

@@ -1,0 +1,93 @@
+"""Tells the service manager how the mount fares: the datagrams of sd_notify(3).
+
+Own lines rather than a library: the protocol is `KEY=value` lines in a datagram to the
+socket that `$NOTIFY_SOCKET` names, and without that variable nobody wants to know.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_FEEDS_PER_TIMEOUT = 3
+"""One feed may come late, and the next is still in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceManager:
+    """Whoever started this process and wants to be told; nobody, if there is no socket."""
+
+    socket_name: str | None = None
+    watchdog_s: float | None = None
+    """The manager ends a service that has not fed its watchdog for so long."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ServiceManager:
+        """Return what the manager said in `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `_PID`."""
+        name = environment.get("NOTIFY_SOCKET", "")
+        if not name.startswith(("/", "@")):
+            return cls()
+        microseconds = environment.get("WATCHDOG_USEC", "")
+        meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        if not (meant and microseconds.isdecimal() and int(microseconds)):
+            return cls(name)
+        return cls(name, int(microseconds) / 1e6)
+
+    def ready(self, status: str) -> None:
+        """Say that the mount answers."""
+        self._send(f"READY=1\nSTATUS={_line(status)}")
+
+    def status(self, status: str) -> None:
+        """Say in one line how things are."""
+        self._send(f"STATUS={_line(status)}")
+
+    def stopping(self) -> None:
+        """Say that the mount is being taken down."""
+        self._send("STOPPING=1\nSTATUS=unmounting")
+
+    async def feed_watchdog(self, mountpoint: Path) -> None:
+        """Feed the watchdog as long as the mount answers; return at once if there is none.
+
+        The question goes through the kernel and comes back to this process, as any
+        user's would. One that stays without an answer starves the watchdog.
+        """
+        if self.watchdog_s is None:
+            return
+        own_thread = trio.CapacityLimiter(1)
+        while True:
+            try:
+                await trio.to_thread.run_sync(
+                    os.statvfs, mountpoint, limiter=own_thread, abandon_on_cancel=True
+                )
+            except OSError as exc:
+                logger.warning("the mount does not answer: %s", exc.strerror)
+            else:
+                self._send("WATCHDOG=1")
+            await trio.sleep(self.watchdog_s / _FEEDS_PER_TIMEOUT)
+
+    def _send(self, message: str) -> None:
+        if self.socket_name is None:
+            return
+        name = self.socket_name
+        if name.startswith("@"):  # which stands for the zero byte of names outside all file systems
+            name = "\0" + name[1:]
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as end:
+                end.sendto(message.encode(), name)
+        except OSError as exc:  # the mount is worth more than word of it
+            logger.warning("cannot tell the service manager: %s", exc.strerror)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

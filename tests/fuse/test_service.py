@@ -1,0 +1,66 @@
+"""A mount as a service manager sees it, and one that was described in config.toml."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from tests.support.mounting import Launcher, Mount, mount_type
+from tests.support.notices import NoticeSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def test_a_manager_is_told_of_the_whole_life(
+    mount_at: Callable[..., Mount], tmp_path: Path
+) -> None:
+    with NoticeSocket(str(tmp_path / "notify")) as notices:
+        launcher = Launcher(
+            environment={"NOTIFY_SOCKET": notices.name, "WATCHDOG_USEC": "150000"},
+        )
+        mount = mount_at("--collection-id=cmmd", launcher=launcher)
+        mount.start()
+        ready = notices.next_with("READY")
+        assert ready["STATUS"] == f"IDC v25 at {mount.path}"
+        assert os.listdir(mount.path) == ["cmmd"]
+        for _ in range(3):
+            assert notices.next_with("WATCHDOG") == {"WATCHDOG": "1"}
+        mount.process.send_signal(signal.SIGTERM)
+        assert notices.next_with("STOPPING")["STOPPING"] == "1"
+        assert mount.process.wait(60) == 0
+        assert mount_type(mount.path) is None
+
+
+def test_a_mount_that_is_described_is_mounted_and_unmounted_by_name(
+    mount_at: Callable[..., Mount], tmp_path: Path
+) -> None:
+    path = tmp_path / "mnt"
+    config = tmp_path / "config.toml"
+    config.write_text(f'[mounts.breast]\nmountpoint = "{path}"\ncollection-id = "cmmd"\n')
+    launcher = Launcher(environment={"IDCFS_CONFIG": str(config)})
+    mount = mount_at("--name=breast", launcher=launcher)
+    mount.start()
+    assert os.listdir(path) == ["cmmd"]
+    # What ExecStopPost= runs leaves a mount alone that answers.
+    assert launcher.run("umount", "--stale", "--name=breast").returncode == 0
+    assert mount_type(path) == "fuse.idcfs"
+    done = launcher.run("umount", "--name=breast")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mount.process.wait(60) == 0
+
+
+def test_what_a_killed_daemon_leaves_is_cleared_before_the_next_start(
+    mount_at: Callable[..., Mount],
+) -> None:
+    mount = mount_at("--collection-id=cmmd")
+    mount.start()
+    mount.process.kill()
+    mount.process.wait()
+    assert mount_type(mount.path) == "fuse.idcfs"
+    for _ in range(2):  # the second time there is nothing to clear
+        done = Launcher().run("umount", "--stale", str(mount.path))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert mount_type(mount.path) is None
