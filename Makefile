@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-demo system-run system-test demo test lint types contract pytest \
-        soak clean device
+.PHONY: help setup setup-demo setup-bench system-run system-test system-bench demo test lint types \
+        contract pytest soak bench clean device
 
 # The distribution's Python comes first: the tests act as an unprivileged user too, and a
 # Python below somebody's home may be out of that user's reach.
@@ -25,17 +25,21 @@ REFERENCE := idc-index==0.13.4
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 # For more options: make pytest PYTEST='-n0 -x tests/vfs'
 PYTEST ?=
+# For more options: make bench BENCH=--help
+BENCH ?=
 
 help:
 	@echo 'make demo      show idcfs at work: a mount of the whole index, on a store of its own'
 	@echo 'make test      all checks: ruff, mypy, import contracts, tests'
 	@echo 'make soak      the long-running tests, which `make test` leaves out'
+	@echo 'make bench     idcfs against its peers, in some 20 minutes: writes docs/benchmarks.md'
 	@echo 'make setup     only what both need: system packages, .venv, .venv-reference'
 	@echo 'make lint | types | contract | pytest    one check of `make test`'
 	@echo 'make clean     remove the environments and everything built'
 	@echo
 	@echo 'PYTHON=…       the interpreter for the environments, 3.11 or later ($(PYTHON))'
 	@echo 'PYTEST=…       further options and paths for pytest'
+	@echo "BENCH=…        options for the benchmark: BENCH='--quick', BENCH='--rows cp,ls'"
 
 demo: setup-demo
 	@$(BIN)/idcfs demo
@@ -64,6 +68,10 @@ pytest: setup device
 soak: setup device
 	@$(BIN)/python -m pytest -m slow --durations=0 $(PYTEST)
 
+# What it fills and keeps for the next run is in the user's cache, idcfs-bench/.
+bench: setup-bench device
+	@$(BIN)/python -m tests.bench $(BENCH)
+
 device:
 	@[ -c /dev/fuse ] || { echo 'There is no /dev/fuse, so nothing can be mounted. Load the' \
 	    'kernel module (sudo modprobe fuse), or start the container with' \
@@ -71,8 +79,9 @@ device:
 
 setup: system-test .venv/.test .venv-reference/.done
 setup-demo: system-run .venv/.demo
+setup-bench: system-bench .venv/.bench .venv-reference/.done
 
-system-run system-test:
+system-run system-test system-bench:
 	@PYTHON='$(PYTHON)' tests/setup/system-packages.sh $(@:system-%=%)
 
 # The stamps are younger than the inputs only when everything below them worked. Quiet twice:
@@ -86,6 +95,11 @@ system-run system-test:
 .venv/.test: .venv/.demo | system-test
 	@echo '• .venv: what the tests need'
 	@$(BIN)/pip install --quiet --quiet --group test
+	@touch $@
+
+.venv/.bench: .venv/.demo | system-bench
+	@echo '• .venv: what the benchmark compares with'
+	@$(BIN)/pip install --quiet --quiet --group bench
 	@touch $@
 
 .venv-reference/.done: $(INPUTS) | system-run

@@ -3,13 +3,14 @@
 #
 #   system-packages.sh run     what `make demo` needs: FUSE, and what compiles pyfuse3
 #   system-packages.sh test    that, and the programs which the tests run over a mount
+#   system-packages.sh bench   the first, and what the benchmark compares with and runs through
 #
 # Looks for the programs and headers themselves and asks apt only for what is missing, so
 # that a user without root works on where an administrator has installed it.
 # PYTHON is the interpreter meant for the virtual environments.
 set -euo pipefail
 
-wanted=${1:?"run or test"}
+wanted=${1:?"run, test or bench"}
 python=${PYTHON:?"the interpreter to use"}
 
 missing() {
@@ -41,6 +42,11 @@ PYTHON
         has ps || echo procps
         { has findmnt && has setpriv && has unshare; } || echo util-linux
         has systemd-analyze || echo systemd
+    fi
+    if [ "$wanted" = bench ]; then
+        has s3fs || echo s3fs
+        { has nginx || [ -x /usr/sbin/nginx ]; } || echo nginx
+        [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || echo libnginx-mod-http-lua
     fi
 }
 
@@ -89,6 +95,13 @@ apt() {
     fi
     rm -f "$log"
 }
+# The benchmark runs nginx itself, on ports of its own: Debian is not to start it as a service.
+policy=/usr/sbin/policy-rc.d
+if [ "$wanted" = bench ] && ! [ -e "$policy" ]; then
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+fi
 apt update || echo "  (the package lists could not be refreshed; trying with those at hand)" >&2
 # shellcheck disable=SC2086
 apt install --yes --no-install-recommends $packages ||
