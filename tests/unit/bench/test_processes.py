@@ -38,7 +38,6 @@ def test_a_program_that_fails_is_quoted(tmp_path: Path) -> None:
 
 def test_a_guarded_program_ends_when_told(tmp_path: Path) -> None:
     sleeper = Guarded(["sleep", "30"], log_path=tmp_path / "log")
-    assert sleeper.running
     assert peak_bytes(sleeper.pid) > 0
     assert cpu_s(sleeper.pid) < 1
     sleeper.stop()
