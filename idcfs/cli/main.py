@@ -12,6 +12,7 @@ import click
 
 import idcfs
 from idcfs.cli.console import complain
+from idcfs.cli.mount_helper import from_mount_fuse
 from idcfs.cli.options import log_option
 from idcfs.cli.settings import OptionNames, Settings, take_variables
 from idcfs.config import read_config
@@ -83,6 +84,8 @@ def idcfs_command(ctx: click.Context) -> None:
 def main() -> None:
     """Run the command line and exit: 0 for success, 1 for failure, 2 for usage."""
     _mend_streams()
+    if (arguments := from_mount_fuse(sys.argv[1:], _COMMANDS)) is not None:
+        sys.argv[1:] = arguments
     status = _run()
     try:
         sys.stdout.flush()

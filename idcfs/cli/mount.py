@@ -50,15 +50,14 @@ _IGNORED = frozenset(
         "nofail",
         "defaults",
         "dev",
-        "nodev",
         "suid",
-        "nosuid",
         "exec",
-        "noexec",
         "rw",
     }
 )
 """Words of /etc/fstab that say nothing to a read-only FUSE mount, or are always so."""
+
+_IGNORED_PREFIXES = ("x-", "X-", "user=", "comment=", "uhelper=", "helper=")
 
 _LOG_BYTES = 5 << 20
 
@@ -87,7 +86,7 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
             options.numbers[name] = _parse_number(name, value)
         elif name == "subtype":
             raise UsageError("-o subtype cannot be changed: idcfs knows its own mounts by it")
-        elif name not in _IGNORED and not name.startswith("x-"):
+        elif name not in _IGNORED and not word.startswith(_IGNORED_PREFIXES):
             options.fuse.append(word)
     return options
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from idcfs.cache import DiskCache
 from idcfs.catalog.index import Index
 from idcfs.errors import AccessDeniedError, CacheError, IdcfsError, IndexFileError
-from idcfs.mount.machine import Finding, check_allow_other, check_device, check_fusermount
+from idcfs.mount.machine import (
+    Finding,
+    check_allow_other,
+    check_device,
+    check_fusermount,
+    check_mount_helper,
+)
 from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, is_stale, mounts
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
@@ -37,6 +43,7 @@ def examine(
         check_device(),
         check_fusermount(),
         check_allow_other(),
+        check_mount_helper(),
         *_check_mounts(),
         _check_index(index_path),
         _check_cache(cache_dir),

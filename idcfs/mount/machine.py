@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from idcfs.errors import MountError
 
 _DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
+_MOUNT_HELPERS = (Path("/sbin/mount.idcfs"), Path("/sbin/fs.d/mount.idcfs"))
+"""Where mount(8) looks, and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,21 @@ def check_allow_other() -> Finding:
         False,
         f"{_FUSE_CONF} does not permit it",
         f"echo user_allow_other | sudo tee -a {_FUSE_CONF}",
+        needed=False,
+    )
+
+
+def check_mount_helper() -> Finding:
+    """Check that mount(8) finds what a line of type `idcfs` in /etc/fstab needs."""
+    subject = "mount helper"
+    if any(path.exists() for path in _MOUNT_HELPERS):
+        return Finding(subject, True, "/etc/fstab may have lines of type idcfs")
+    program = Path(sys.executable).with_name("mount.idcfs")
+    return Finding(
+        subject,
+        False,
+        "mount.idcfs is not in /sbin, so /etc/fstab may not have lines of type idcfs",
+        f"sudo ln -s {shlex.quote(str(program))} /sbin/mount.idcfs",
         needed=False,
     )
 

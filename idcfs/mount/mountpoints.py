@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,22 +147,25 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
 
 
 def _name_users(mountpoint: Path) -> str:
-    """Name the processes that have a file open or their directory below the mount point."""
+    """Name the processes that use anything below the mount point, as far as we may see."""
     users = []
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and _uses(process, mountpoint):
-            name = (process / "comm").read_text().strip()
-            users.append(f"{name} (process {process.name})")
+        if process.name.isdigit():
+            with suppress(OSError):  # ended meanwhile, or another user's
+                if _uses(process, mountpoint):
+                    name = (process / "comm").read_text().strip()
+                    users.append(f"{name} (process {process.name})")
     return ", ".join(users) or "another process"
 
 
 def _uses(process: Path, mountpoint: Path) -> bool:
-    try:
-        links = [process / "cwd", *(process / "fd").iterdir()]
-        # readlink only: following the link would ask the mount itself.
-        return any(Path(os.readlink(link)).is_relative_to(mountpoint) for link in links)  # noqa: PTH115
-    except OSError:  # ended meanwhile, or another user's
-        return False
+    """Tell whether a process has its directory, its root, a file or a mapping there."""
+    links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
+    # readlink only: following the link would ask the mount itself.
+    if any(Path(os.readlink(link)).is_relative_to(mountpoint) for link in links):  # noqa: PTH115
+        return True
+    mapped = (line.split(maxsplit=5)[5:] for line in (process / "maps").read_text().splitlines())
+    return any(Path(path[0]).is_relative_to(mountpoint) for path in mapped if path)
 
 
 def _unescape(field: str) -> str:

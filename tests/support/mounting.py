@@ -148,8 +148,9 @@ class Mount:
 
     def _is_up(self) -> bool:
         assert self.process.poll() is None, f"the daemon ended early: {self.log}"
-        # A dead mount, which the daemon is about to clear, is there and cannot be asked.
-        return mount_type(self.path) == "fuse.idcfs" and _answers(self.path)
+        # In this order: a dead mount does not answer, and when the daemon has cleared it, the
+        # bare directory answers until the new mount is there.
+        return _answers(self.path) and mount_type(self.path) == "fuse.idcfs"
 
     def stop(self) -> None:
         """Unmount in order and wait for the daemon to end."""

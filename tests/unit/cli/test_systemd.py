@@ -36,6 +36,8 @@ def installed(idcfs: Idcfs, tmp_path: Path) -> Path:
         for unit in UNITS:
             of_one = tmp_path / kind / unit.replace("@", "@lung")
             of_one.write_text((tmp_path / kind / unit).read_text())
+    for example in (REPOSITORY / "systemd" / "examples").iterdir():
+        (tmp_path / "system" / example.name).write_text(example.read_text())
     return tmp_path
 
 
@@ -53,7 +55,7 @@ def analyze(*arguments: str, runtime: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kind", ["user", "system"])
 def test_systemd_finds_nothing_wrong(installed: Path, tmp_path: Path, kind: str) -> None:
     units = [str(path) for path in (installed / kind).iterdir() if path.is_file()]
-    assert len(units) == 2 * len(UNITS)
+    assert len(units) == 2 * len(UNITS) + (2 if kind == "system" else 0)
     done = analyze("verify", f"--{kind}", "--man=no", *units, runtime=tmp_path)
     about_ours = [line for line in done.stderr.splitlines() if "idcfs" in line or "lung" in line]
     assert about_ours == []
