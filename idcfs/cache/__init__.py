@@ -8,11 +8,10 @@ touch the disk block and belong in a worker thread; those named `_nowait`, and
 
 from idcfs.cache.disk import DiskCache
 from idcfs.cache.protocol import Cache, CachedObject, ExtentWriter
-from idcfs.cache.units import RUN_BYTES, UncachedObject, is_small
+from idcfs.cache.units import UncachedObject, is_small
 from idcfs.cache.verify import ContentCheck
 
 __all__ = [
-    "RUN_BYTES",
     "Cache",
     "CachedObject",
     "ContentCheck",

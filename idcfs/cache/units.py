@@ -24,15 +24,10 @@ BLOCK_BYTES = 128 << 10
 31-55 µs where moving it through FUSE takes 90. At 1 MiB, a 4 KiB read of a header would
 cost 0.4 ms; at 16 KiB, a large object's checksums would take eight times the space."""
 
-UNIT_BYTES = 1 << 20
-"""The unit of objects that are not small, a multiple of the blocks that have a checksum: on a
-link of 30 ms and 80 MB/s a tile takes 44 ms, where units of 8 MiB would take 136 ms and
-eight times the bytes; smaller ones save hardly any time. A sequential reader has adjacent
-units fetched as one (`RUN_BYTES`)."""
-
-RUN_BYTES = 8 << 20
-"""The longest run of units that is fetched at once: more makes a transfer hardly faster, and
-is all lost when it breaks off."""
+UNIT_BYTES = 128 << 10
+"""The unit of objects that are not small, a multiple of the blocks that have a checksum. A
+tile of 256 KiB, anywhere in a slide, touches three of these, and five times its bytes in
+units of 1 MiB. Whoever reads in order has adjacent units fetched as one."""
 
 
 def is_small(size_bytes: int) -> bool:

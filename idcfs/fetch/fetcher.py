@@ -12,9 +12,11 @@ from cachetools import LRUCache, TTLCache
 
 from idcfs.cache import UncachedObject
 from idcfs.errors import CacheError, IntegrityError
+from idcfs.fetch.background import Background
 from idcfs.fetch.download import download_object
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.listings import is_complete, make_listing
+from idcfs.fetch.readahead import SeriesReadahead
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.units import Filled, fill_units
 
@@ -47,9 +49,9 @@ _MEMORY_BYTES = 128 << 20
 _MEMORY_TTL_S = 60.0
 """How long they are kept: afterwards the cache is tried again."""
 
-_IDLE_READERS = 64
+_IDLE_READERS = 160
 """Closed objects whose file stays open: a viewer closes and opens the same slide, whose
-pieces would be lost with it."""
+pieces would be lost with it; and what was fetched ahead is about to be opened."""
 
 _IDLE_BYTES = 1 << 30
 """The size of these objects together: nobody can evict a series of which a file is open,
@@ -58,6 +60,13 @@ and a walk over slides of gigabytes must not fill the cache with what cannot go.
 _IDLE_S = 5.0
 """Nor for longer than this, twice at most: a user may want to evict what was just read."""
 
+_READAHEADS = 64
+"""Series whose readers' habits are remembered."""
+
+_GONE_S = 1.0
+"""A series that nobody has had open for so long has no reader any more: what is fetched
+ahead for it is cancelled."""
+
 _INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
 times is wrong."""
@@ -65,6 +74,9 @@ times is wrong."""
 
 _OBJECT_THREADS = 32
 _LISTING_THREADS = 16
+
+_BACKGROUND_SLOTS = 24
+"""Transfers ahead of readers at once. The other threads are for those who wait."""
 
 MAX_TRANSFERS = _OBJECT_THREADS + _LISTING_THREADS
 """Requests that a Fetcher has under way at most. A store with fewer connections would let
@@ -110,6 +122,9 @@ class Fetcher:
         self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
             1000, _INCOMPLETE_TTL_S, timer=trio.current_time
         )
+        self._background = Background(nursery, slots=_BACKGROUND_SLOTS)
+        self._readaheads: LRUCache[SeriesUUID, SeriesReadahead] = LRUCache(_READAHEADS)
+        self._watching = False
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
         self._sweeping = False
@@ -182,7 +197,12 @@ class Fetcher:
         reader = self._readers.get(ref) or self._idle.pop(ref, None)
         if reader is None:
             reader = ObjectReader(
-                ref, open_cached=self._open_cached, fill=self._fill, disk=self._limiters.disk
+                ref,
+                open_cached=self._open_cached,
+                fill=self._fill,
+                disk=self._limiters.disk,
+                background=self._background,
+                began=self._began,
             )
         self._readers[ref] = reader
         reader.handles += 1
@@ -194,6 +214,9 @@ class Fetcher:
         if reader.handles:
             return
         del self._readers[reader.ref]
+        self._background.drop(reader)
+        if reader.reach_bytes:
+            self._ended(reader)
         if not reader.goes_round:
             self._idle[reader.ref] = reader
             if not self._sweeping:
@@ -202,6 +225,45 @@ class Fetcher:
                 trio.lowlevel.spawn_system_task(self._sweep)
         while len(self._idle) > _IDLE_READERS or self._idle_bytes() > _IDLE_BYTES:
             self._idle.pop(next(iter(self._idle))).close()
+
+    def _began(self, reader: ObjectReader, missing: bool) -> None:
+        """Have the rest of the series fetched ahead of whoever reads it."""
+        ref = reader.ref
+        readahead = self._readaheads.get(ref.series)
+        if readahead is None:
+            listing = self._listings.get(ref.series)
+            if not missing or listing is None:
+                return
+            readahead = SeriesReadahead(
+                listing, ref.bucket, open_reader=self.open, close_reader=self.close_reader
+            )
+            self._readaheads[ref.series] = readahead
+        if readahead.began(reader, missing):
+            self._background.wake(readahead)
+            self._watch()
+
+    def _ended(self, reader: ObjectReader) -> None:
+        readahead = self._readaheads.get(reader.ref.series)
+        if readahead is not None:
+            readahead.ended(reader, trio.current_time())
+        reader.reach_bytes, reader.headers_only = 0, False
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            trio.lowlevel.spawn_system_task(self._watch_readaheads)
+
+    async def _watch_readaheads(self) -> None:
+        """Stop fetching ahead for readers that went away; ends when none is left."""
+        try:
+            while self._readaheads:
+                await trio.sleep(_GONE_S / 2)
+                for series, readahead in list(self._readaheads.items()):
+                    if trio.current_time() - readahead.left_at_s >= _GONE_S:
+                        self._background.drop(readahead)
+                        del self._readaheads[series]
+        finally:
+            self._watching = False
 
     async def _sweep(self) -> None:
         """Close readers that stay idle; ends when none is left."""
@@ -245,24 +307,42 @@ class Fetcher:
     async def _open_cached(self, ref: ObjectRef) -> CachedObject:
         return await trio.to_thread.run_sync(self._cache.open, ref, limiter=self._limiters.disk)
 
-    async def _fill(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
-        """Have adjacent units brought in: to the cache, or to memory where the cache fails."""
+    async def _fill(
+        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
+    ) -> Filled:
+        """Have adjacent units brought in: to the cache, or `into_memory` where the cache fails."""
         # A reader that goes round the cache must not be handed a unit that went into it.
         key = (ref, extent, isinstance(cached, UncachedObject))
         if not cached.missing(extent):  # brought in while the reader waited for another unit
             return Filled()
         if (kept := self._memory.get(key)) is not None:
             return kept
-        filled = await self._unit_flights.run(key, lambda: self._transfer(ref, cached, extent))
+        filled = await self._unit_flights.run(
+            key, lambda: self._transfer(ref, cached, extent, into_memory)
+        )
+        if into_memory and filled.failure is not None and filled.content is None:
+            # Who began it would do without: begin anew.
+            filled = await self._unit_flights.run(
+                key, lambda: self._transfer(ref, cached, extent, into_memory)
+            )
         if filled.content is not None:
             self._memory[key] = filled
         return filled
 
-    async def _transfer(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> Filled:
+    async def _transfer(
+        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
+    ) -> Filled:
         given_up = threading.Event()
         try:
             return await self._insist(
-                fill_units, self._store, ref, cached, extent, given_up.is_set, abandon=True
+                fill_units,
+                self._store,
+                ref,
+                cached,
+                extent,
+                into_memory,
+                given_up.is_set,
+                abandon=True,
             )
         finally:
             # A thread that is still at it may be overtaken by the next transfer.

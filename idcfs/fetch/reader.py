@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache import RUN_BYTES, UncachedObject, is_small
+from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import CacheError, IntegrityError
+from idcfs.fetch import streams
+from idcfs.fetch.siblings import HEAD_BYTES
+from idcfs.fetch.streams import Streams
 from idcfs.model import Extent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idcfs.cache import CachedObject
+    from idcfs.fetch.background import Background, Job
     from idcfs.fetch.units import Filled
     from idcfs.model import Bytes, ObjectRef
 
     OpenCached = Callable[[ObjectRef], Awaitable[CachedObject]]
-    Fill = Callable[[ObjectRef, CachedObject, Extent], Awaitable[Filled]]
+    Fill = Callable[[ObjectRef, CachedObject, Extent, bool], Awaitable[Filled]]
+    Began = Callable[["ObjectReader", bool], None]
 
 logger = logging.getLogger(__name__)
 
@@ -29,30 +35,49 @@ _PASSES = 3
 and the whole has another MD5 than promised, nobody can tell which of them was wrong."""
 
 
+_CHUNK_BYTES = 1 << 20
+"""What is fetched at once of a large object into memory."""
+
+
 class ObjectReader:
     """Reads extents of one object, for any number of handles. On the trio thread.
 
     `open_cached`, `fill` and `disk` are the Fetcher's: how to open the object in the
-    cache, how to bring one missing unit in, and the limiter of threads for the disk.
+    cache, how to bring missing units in, and the limiter of threads for the disk. `began`
+    is called at the first read, with whether anything had to be fetched for it.
     """
 
     def __init__(
-        self, ref: ObjectRef, *, open_cached: OpenCached, fill: Fill, disk: trio.CapacityLimiter
+        self,
+        ref: ObjectRef,
+        *,
+        open_cached: OpenCached,
+        fill: Fill,
+        disk: trio.CapacityLimiter,
+        background: Background,
+        began: Began,
     ) -> None:
         self.ref = ref
         self.handles = 0
         """How many have opened the object and not closed it; kept by the Fetcher."""
+        self.reach_bytes = 0
+        """How far from its start the object has been read."""
+        self.headers_only = False
+        """Whether no more than a header will be read, as far as can be foreseen."""
         self._open_cached = open_cached
         self._fill = fill
         self._disk = disk
+        self._background = background
+        self._began = began
+        self._streams = Streams(ref.instance.size_bytes)
+        self._is_large = not is_small(ref.instance.size_bytes)
         self._cached: CachedObject | None = None
+        self._in_memory = False
+        """Whether the last run went to memory, since the cache could not take it."""
         self._drops = 0
         """How often the cached object was discarded."""
         self._runs: Counter[Extent] = Counter()
         """What is on its way, and how many wait for it."""
-        self._run_bytes = 0
-        self._expected = -1
-        """Where the next run begins if reading goes on where it stopped."""
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
 
@@ -66,9 +91,12 @@ class ObjectReader:
         if self._cached is None or self._cached.missing(extent):
             return None
         try:
-            return self._cached.read_nowait(extent)
+            content = self._cached.read_nowait(extent)
         except CacheError:
             return None  # `read` will meet the error too, and may wait
+        if content is not None:
+            self._note(extent, missing=False)
+        return content
 
     async def read(self, extent: Extent) -> Bytes:
         """Return exactly the bytes of `extent`, which must lie within the object.
@@ -78,17 +106,18 @@ class ObjectReader:
         if not extent.length:
             return b""
         cached, drops = await self._get_cached(), self._drops
+        wanted = self._note(extent, missing=bool(cached.missing(extent)))
         try:
-            return await self._read_through(cached, extent)
+            return await self._read_through(cached, extent, wanted)
         except CacheError as exc:
             await self._drop(cached, extent, drops, exc)
         drops = self._drops
         try:
-            return await self._read_through(cached, extent)
+            return await self._read_through(cached, extent, wanted)
         except CacheError as exc:
             await self._drop(cached, extent, drops, exc)
             await trio.to_thread.run_sync(cached.close, limiter=self._disk)
-            return await self._read_through(self._go_round(exc), extent)
+            return await self._read_through(self._go_round(exc), extent, wanted)
 
     async def ensure(self) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -101,10 +130,8 @@ class ObjectReader:
             if not missing:
                 return number > 0
             while missing:
-                run = self._under_way(missing[0]) or self._run_from(missing, RUN_BYTES)
-                filled = (await self._bring(cached, run))[1]
-                if filled.failure is not None:
-                    raise CacheError(*filled.failure.args) from filled.failure
+                run = self._under_way(missing[0]) or self._run_from(missing)
+                await self._keep(cached, run)
                 missing = [unit for unit in missing if unit.offset >= run.end]
         if cached.missing(self.ref.whole):
             raise IntegrityError(
@@ -112,14 +139,51 @@ class ObjectReader:
             )
         return True
 
-    async def _read_through(self, cached: CachedObject, extent: Extent) -> Bytes:
+    def _note(self, extent: Extent, *, missing: bool) -> Extent:
+        """Note a read, and have fetched what should come ahead of the next ones.
+
+        Return what should be fetched for this one if any of it is missing.
+        """
+        if not self.reach_bytes:
+            self._began(self, missing)
+        self.reach_bytes = max(self.reach_bytes, extent.end)
+        if not self._is_large:
+            return extent if self.headers_only and extent.end <= HEAD_BYTES else self.ref.whole
+        wanted = self._streams.note(extent)
+        self._background.wake(self)
+        return wanted
+
+    def take(self) -> Job | None:
+        """See `background.Source`."""
+        while (extent := self._streams.take()) is not None:
+            if self._cached is not None and self._cached.missing(extent):
+                return functools.partial(self.bring, extent)
+        return None
+
+    async def bring(self, extent: Extent) -> None:
+        """Have an extent brought into the cache, or find that it is there or on its way.
+
+        Raises StoreError if it cannot be had, CacheError if it cannot be kept.
+        """
+        cached = await self._get_cached()
+        while missing := [unit for unit in cached.missing(extent) if not self._under_way(unit)]:
+            await self._keep(cached, self._run_from(missing))
+
+    async def _keep(self, cached: CachedObject, run: Extent) -> None:
+        filled = await self._bring(cached, run, into_memory=False)
+        if filled.failure is not None:
+            raise CacheError(*filled.failure.args) from filled.failure
+
+    async def _read_through(self, cached: CachedObject, extent: Extent, wanted: Extent) -> Bytes:
         in_memory: list[tuple[Extent, Bytes]] = []
-        missing = cached.missing(extent)
-        while missing:
-            run, filled = await self._bring(cached, self._run_for(cached, missing))
+        done = extent.offset
+        # Asked each time, since others bring in some of it too.
+        while missing := [unit for unit in cached.missing(extent) if unit.end > done]:
+            run = self._run_for(cached, missing, wanted)
+            filled = await self._bring(cached, run, into_memory=True)
             if filled.content is not None:
                 in_memory.append((run, filled.content))
-            missing = [unit for unit in missing if unit.offset >= run.end]
+            done = run.end
         if not in_memory:
             return await self._read_stored(cached, extent)
         content = bytearray()
@@ -134,63 +198,66 @@ class ObjectReader:
             content += await self._read_stored(cached, Extent(position, extent.end - position))
         return content
 
-    async def _bring(self, cached: CachedObject, run: Extent) -> tuple[Extent, Filled]:
-        """Have a run of units brought in, together with whoever waits for it already."""
+    async def _bring(self, cached: CachedObject, run: Extent, *, into_memory: bool) -> Filled:
+        """Have a run of units brought in, together with whoever waits for it already.
+
+        Where the cache fails, into memory, or not at all.
+        """
         self._runs[run] += 1
         try:
-            filled = await self._fill(self.ref, cached, run)
-            if filled.content is not None:
-                # It is found again in memory only under the same extent: single units, then.
-                self._expected = -1
-            return run, filled
+            filled = await self._fill(self.ref, cached, run, into_memory)
+            if into_memory:
+                self._in_memory = filled.content is not None
+            return filled
         finally:
             self._runs[run] -= 1
             if not self._runs[run]:
                 del self._runs[run]
 
-    def _run_for(self, cached: CachedObject, missing: list[Extent]) -> Extent:
+    def _run_for(self, cached: CachedObject, missing: list[Extent], wanted: Extent) -> Extent:
         """Return the run that is fetched to get the first of what a read misses.
 
-        That is one on its way already, or a new one: all of a small object; else as long
-        as the read needs, and the longer, each time twice, the longer reading goes on where
-        it stopped.
+        That is one on its way already, or a new one, of what is `wanted` for the read.
         """
         first = missing[0]
         if (under_way := self._under_way(first)) is not None:
             return under_way
-        if is_small(self.ref.instance.size_bytes):
-            return self._run_around(cached, first)
-        if first.offset == self._expected:
-            self._run_bytes = min(2 * self._run_bytes, RUN_BYTES)
-        else:
-            self._run_bytes = first.length
-        length = max(self._run_bytes, missing[-1].end - first.offset)
-        ahead = Extent(first.offset, min(length, self.ref.instance.size_bytes - first.offset))
-        # All of it may be stored by now: while this read waited for another's run, say.
-        run = self._run_from(cached.missing(ahead) or [first], RUN_BYTES)
-        self._expected = run.end
-        return run
+        if self._in_memory:
+            return self._chunk(first)
+        end = max(wanted.end, missing[-1].end)
+        return self._run_around(cached, first, Extent(wanted.offset, end - wanted.offset))
 
     def _under_way(self, unit: Extent) -> Extent | None:
         """Return the run on its way that brings a unit, if there is one."""
         return next((run for run in self._runs if run.offset <= unit.offset < run.end), None)
 
-    def _run_around(self, cached: CachedObject, unit: Extent) -> Extent:
-        """Return all missing units that are adjacent to one, before and behind it, as one."""
-        missing = [each for each in cached.missing(self.ref.whole) if not self._under_way(each)]
+    def _run_around(self, cached: CachedObject, unit: Extent, wanted: Extent) -> Extent:
+        """Return the missing units that are adjacent to one, before and behind it, as one."""
+        missing = [each for each in cached.missing(wanted) if not self._under_way(each)]
         while missing:
-            run = self._run_from(missing, RUN_BYTES)
+            run = self._run_from(missing)
             if run.offset <= unit.offset < run.end:
                 return run
             missing = [each for each in missing if each.offset >= run.end]
         return unit  # stored in this instant, by another thread
 
-    def _run_from(self, missing: list[Extent], limit_bytes: int) -> Extent:
+    def _chunk(self, unit: Extent) -> Extent:
+        """Return what is fetched into memory to get a unit: the same for all units in it.
+
+        There it is found again only under the same extent.
+        """
+        if not self._is_large:
+            return self.ref.whole
+        start = unit.offset - unit.offset % _CHUNK_BYTES
+        return Extent(start, min(_CHUNK_BYTES, self.ref.instance.size_bytes - start))
+
+    def _run_from(self, missing: list[Extent]) -> Extent:
         """Return the first missing units that are adjacent and not on their way, as one."""
         first = missing[0]
         end = first.end
         for unit in missing[1:]:
-            if unit.offset != end or self._under_way(unit) or unit.end - first.offset > limit_bytes:
+            too_long = self._is_large and unit.end - first.offset > streams.RUN_BYTES
+            if unit.offset != end or too_long or self._under_way(unit):
                 break
             end = unit.end
         return Extent(first.offset, end - first.offset)
@@ -215,6 +282,7 @@ class ObjectReader:
         """Leave the cache alone from now on: each further try would fetch whole units in vain."""
         logger.warning("%s; reading %s without the cache", exc, self.ref.url)
         self._cached = UncachedObject(self.ref.instance.size_bytes, exc)
+        self._in_memory = True
         return self._cached
 
     async def _drop(

@@ -47,12 +47,13 @@ def fill_units(
     ref: ObjectRef,
     cached: CachedObject,
     extent: Extent,
+    into_memory: bool,
     given_up: Callable[[], bool],
 ) -> Filled:
     """Fetch and check adjacent units that the cache lacks, or wait for who does it already.
 
-    A cache that fails costs a second transfer, not the read. `given_up` tells whether
-    nobody wants them any more. Raises StoreError.
+    A cache that fails costs a second transfer, `into_memory`, and not the read; or else
+    they are not had. `given_up` tells whether nobody wants them any more. Raises StoreError.
     """
     try:
         while (writer := cached.writer(extent, given_up)) is not None:
@@ -60,6 +61,8 @@ def fill_units(
     except CacheError as exc:
         # A cache closed at the end of a mount must not start a transfer anew, nor be called broken.
         trio.from_thread.check_cancelled()
+        if not into_memory:
+            return Filled(None, exc)
         _warn(exc, ref)
         return Filled(_fetch(store, ref, extent), exc)
     return Filled()

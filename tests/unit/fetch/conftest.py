@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.cache import DiskCache, units
+from idcfs.fetch import streams
 from tests.support.stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -37,3 +38,17 @@ def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "WHOLE_LIMIT_BYTES", 100)
     monkeypatch.setattr(units, "UNIT_BYTES", 40)
     monkeypatch.setattr(units, "BLOCK_BYTES", 20)
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request brings 160 bytes at most; three are under way ahead of a reader."""
+    for name, length in {
+        "RUN_BYTES": 160,
+        "WINDOW_BYTES": 480,
+        "FIRST_BYTES": 40,
+        "_EXTRA_BYTES": 20,
+        "_STEADY_BYTES": 80,
+        "_SLACK_BYTES": 30,
+    }.items():
+        monkeypatch.setattr(streams, name, length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -188,7 +189,7 @@ async def test_a_reader_joins_a_longer_run_that_has_its_unit(
             await wait_all_tasks_blocked()
             gate.open()
         assert await read(fetcher, ref) == LARGE
-    assert [extent for _, extent in store.gets] == [Extent(0, 80), Extent(80, 70)]
+    assert [extent for _, extent in store.gets] == [Extent(0, 150)]
 
 
 @in_trio
@@ -204,29 +205,55 @@ async def test_two_readers_that_overlap_fetch_each_unit_once(
             got.append(await read(fetcher, ref, Extent(offset, length)))
 
         async with trio.open_nursery() as reading:
-            reading.start_soon(read_some, 40, 50)
+            reading.start_soon(read_some, 40, 20)
             await gate.arrived()
             reading.start_soon(read_some, 0, 150)
             await gate.arrived()
             gate.open()
-    assert sorted(got) == sorted([LARGE[40:90], LARGE])
-    assert sorted((at.offset, at.length) for _, at in store.gets) == [(0, 40), (40, 80), (120, 30)]
+    assert sorted(got) == sorted([LARGE[40:60], LARGE])
+    fetched = sorted((at.offset, at.end) for _, at in store.gets)
+    assert fetched[0][0] == 0
+    assert fetched[-1][1] == 150
+    assert all(one[1] == next_[0] for one, next_ in itertools.pairwise(fetched))
 
 
 @in_trio
-async def test_runs_grow_while_reading_is_sequential(store: MemoryStore, cache: DiskCache) -> None:
-    content = make_content(1000)
+async def test_what_lies_ahead_of_a_sequential_reader_is_on_its_way(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    content = make_content(2000)
     ref = store.add_content(content)
     async with fetching(store, cache) as fetcher:
         reader = fetcher.open(ref)
         for offset in range(0, 600, 10):
             assert await reader.read(Extent(offset, 10)) == content[offset : offset + 10]
-        assert [extent.length for _, extent in store.gets] == [40, 80, 160, 320]
+        # Its window of 480 bytes, in whole runs of 160.
+        await until(lambda: reader.read_nowait(Extent(950, 10)) is not None)
+        lengths = [extent.length for _, extent in store.gets]
+        assert lengths[0] < max(lengths) == 160
+        assert len(lengths) < 12
         store.gets.clear()
-        await reader.read(Extent(880, 10))
-        await reader.read(Extent(640, 10))
-        assert [extent for _, extent in store.gets] == [Extent(880, 40), Extent(640, 40)]
+        await reader.read(Extent(1680, 10))
+        assert [extent for _, extent in store.gets] == [Extent(1680, 40)]
         fetcher.close_reader(reader)
+
+
+@in_trio
+async def test_what_comes_ahead_is_dropped_when_the_reader_goes(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(make_content(2000))
+    gate = Gate()
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        await reader.read(Extent(0, 40))
+        store.between_chunks = gate.hold
+        await reader.read(Extent(40, 100))
+        await gate.arrived()
+        fetcher.close_reader(reader)
+        gate.open()
+        await until(lambda: len(store.ended) == len(store.gets))
+    assert "Cancelled" in store.ended
 
 
 @in_trio
@@ -491,9 +518,8 @@ async def test_random_reads_of_a_large_object_fetch_the_units_they_touch(
     ref = store.add_content(LARGE)
     async with fetching(store, cache) as fetcher:
         reader = fetcher.open(ref)
-        assert await reader.read(Extent(85, 10)) == LARGE[85:95]
+        assert await reader.read(Extent(85, 5)) == LARGE[85:90]
         assert [extent for _, extent in store.gets] == [Extent(80, 40)]
-        assert await reader.read(Extent(119, 2)) == LARGE[119:121]
         assert await reader.read(Extent(149, 1)) == LARGE[149:]
         assert [extent for _, extent in store.gets][1:] == [Extent(120, 30)]
         fetcher.close_reader(reader)

@@ -220,10 +220,11 @@ async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
         ref: ObjectRef,
         cached: CachedObject,
         extent: Extent,
+        into_memory: bool,
         given_up: Callable[[], bool],
     ) -> Filled:
         try:
-            return fill_units(store, ref, cached, extent, given_up)
+            return fill_units(store, ref, cached, extent, into_memory, given_up)
         finally:
             if ref.instance.name == "0.dcm":
                 ended.set()

@@ -1,0 +1,79 @@
+"""Runs what is fetched ahead of readers: a bounded number of jobs, which fail for nobody."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from idcfs.errors import IdcfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Job = Callable[[], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Knows what should be fetched ahead."""
+
+    def take(self) -> Job | None:
+        """Return the next job, each once; None if there is none for now."""
+        ...
+
+
+class Background:
+    """Runs the jobs of sources by turns, at most `slots` at once. On the trio thread.
+
+    A source is asked when a slot is free, so that nothing is queued that may not be
+    wanted any more. A job that fails ends its source's turn: whoever really reads will
+    meet the error, and say so.
+    """
+
+    def __init__(self, nursery: trio.Nursery, *, slots: int) -> None:
+        self._nursery = nursery
+        self._slots = slots
+        self._running = 0
+        self._ready: dict[Source, None] = {}
+        self._scopes: dict[Source, set[trio.CancelScope]] = {}
+
+    def wake(self, source: Source) -> None:
+        """Ask a source for jobs from now on, until it has none."""
+        self._ready[source] = None
+        self._pump()
+
+    def drop(self, source: Source) -> None:
+        """Ask a source no more, and cancel its jobs."""
+        self._ready.pop(source, None)
+        for scope in self._scopes.get(source, ()):
+            scope.cancel()
+
+    def _pump(self) -> None:
+        while self._ready and self._running < self._slots:
+            source = next(iter(self._ready))
+            del self._ready[source]
+            if (job := source.take()) is None:
+                continue
+            self._ready[source] = None  # the others come first
+            self._running += 1
+            scope = trio.CancelScope()
+            self._scopes.setdefault(source, set()).add(scope)
+            self._nursery.start_soon(self._run, source, job, scope)
+
+    async def _run(self, source: Source, job: Job, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                await job()
+        except IdcfsError as exc:
+            logger.debug("not fetched ahead: %s", exc)
+            self._ready.pop(source, None)
+        finally:
+            self._running -= 1
+            scopes = self._scopes[source]
+            scopes.discard(scope)
+            if not scopes:
+                del self._scopes[source]
+        self._pump()  # not at the end of all, when the nursery is cancelled

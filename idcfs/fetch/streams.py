@@ -1,0 +1,116 @@
+"""How far ahead of its readers a large object is fetched: a policy, without any I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idcfs.model import Extent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUN_BYTES = 4 << 20
+"""The longest extent that one request brings. At 80 MB/s and 30 ms a request, it is under way
+for 80 ms; a longer one would make the first reader of it wait longer, and not be faster."""
+
+WINDOW_BYTES = 64 << 20
+"""The farthest that is fetched ahead of a reader: sixteen requests under way."""
+
+FIRST_BYTES = 1 << 20
+"""Fetched at the start of an object, where a header is, and whoever reads all of it begins."""
+
+_EXTRA_BYTES = 128 << 10
+"""Fetched beyond the first read anywhere else. The kernel cuts what a program reads into
+pieces of 128 KiB, so the tile of a slide, of 256 KiB, comes in one round trip."""
+
+_STEADY_BYTES = 512 << 10
+"""Reading that went on for so long, in order, will go on."""
+
+_GROWTH = 4
+"""The window is so many times what was read in order."""
+
+_SLACK_BYTES = 1 << 20
+"""Reads that far from where the last one ended belong to the same stream: the kernel asks
+for several pieces at once, and they overtake each other."""
+
+_STREAMS = 8
+"""Readers of one object that are told apart."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    """A reader that goes through an object in order."""
+
+    start: int
+    position: int
+    """The end of what it has read."""
+    sent: int
+    """The end of what has been asked for on its behalf."""
+
+    def includes(self, extent: Extent) -> bool:
+        return abs(extent.offset - self.position) <= _SLACK_BYTES
+
+    @property
+    def window_bytes(self) -> int:
+        """How far beyond `position` the object is fetched."""
+        in_order = self.position - self.start
+        if in_order < _STEADY_BYTES and self.start:
+            return 0
+        return min(_GROWTH * in_order, WINDOW_BYTES)
+
+
+class Streams:
+    """The readers of one object: what each read should bring, and what is fetched ahead.
+
+    The window of a reader grows with what it has read in order and is gone when it
+    jumps. Several are told apart by where they are. Nothing here blocks or raises.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._streams: list[_Stream] = []
+        """The one that was read last comes last."""
+
+    def note(self, extent: Extent) -> Extent:
+        """Note a read, and return what should be fetched at once if any of it is missing.
+
+        That begins where `extent` does and covers it. `extent` lies within the object.
+        """
+        stream = self._find(extent)
+        stream.start = min(stream.start, extent.offset)
+        stream.position = max(stream.position, extent.end)
+        least = FIRST_BYTES if stream.start == 0 else stream.position + _EXTRA_BYTES
+        ahead = min(stream.position + stream.window_bytes, _next_run(extent.offset))
+        end = min(max(extent.end, least, ahead), self._size_bytes)
+        stream.sent = max(stream.sent, end)
+        return Extent(extent.offset, end - extent.offset)
+
+    def take(self) -> Extent | None:
+        """Return the next extent to fetch ahead of a reader, once; None if there is none yet."""
+        for stream in reversed(self._streams):
+            wanted = min(stream.position + stream.window_bytes, self._size_bytes)
+            end = min(_next_run(stream.sent), self._size_bytes)
+            if stream.sent < end <= wanted:
+                extent = Extent(stream.sent, end - stream.sent)
+                stream.sent = end
+                return extent
+        return None
+
+    def _find(self, extent: Extent) -> _Stream:
+        for stream in self._matching(extent):
+            self._streams.remove(stream)
+            break
+        else:
+            stream = _Stream(extent.offset, extent.offset, extent.offset)
+            del self._streams[: max(len(self._streams) + 1 - _STREAMS, 0)]
+        self._streams.append(stream)
+        return stream
+
+    def _matching(self, extent: Extent) -> Iterator[_Stream]:
+        return (stream for stream in reversed(self._streams) if stream.includes(extent))
+
+
+def _next_run(offset: int) -> int:
+    """Return the first boundary between runs behind `offset`."""
+    return (offset // RUN_BYTES + 1) * RUN_BYTES
