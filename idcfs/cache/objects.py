@@ -290,7 +290,7 @@ class DiskObject:
     def _complete_if_full(self, *, checked: bool) -> None:
         """Check an object whose parts are all there, and give it its final name."""
         held = self._held
-        if held is None or held.partial is None or self.missing(self._ref.whole):
+        if held is None or held.partial is None or not held.blocks.has(self._ref.whole):
             return
         partial = held.partial
 

@@ -9,5 +9,6 @@ kind.
 
 from idcfs.fetch.fetcher import MAX_TRANSFERS, Fetcher, Limiters
 from idcfs.fetch.reader import ObjectReader
+from idcfs.fetch.streams import EXTRA_BYTES
 
-__all__ = ["MAX_TRANSFERS", "Fetcher", "Limiters", "ObjectReader"]
+__all__ = ["EXTRA_BYTES", "MAX_TRANSFERS", "Fetcher", "Limiters", "ObjectReader"]

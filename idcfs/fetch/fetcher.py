@@ -110,9 +110,12 @@ class Fetcher:
         cache: Cache,
         nursery: trio.Nursery,
         limiters: Limiters | None = None,
+        extra_bytes: int = 0,
     ) -> None:
+        """`extra_bytes` are fetched beyond reads that come one after another: see `streams`."""
         self._store = store
         self._cache = cache
+        self._extra_bytes = extra_bytes
         self._limiters = limiters or Limiters()
         self._listing_flights: Flights[SeriesUUID, Listing] = Flights(nursery)
         self._unit_flights: Flights[UnitsKey, Filled] = Flights(nursery)
@@ -203,6 +206,7 @@ class Fetcher:
                 disk=self._limiters.disk,
                 background=self._background,
                 began=self._began,
+                extra_bytes=self._extra_bytes,
             )
         self._readers[ref] = reader
         reader.handles += 1

@@ -44,7 +44,8 @@ class ObjectReader:
 
     `open_cached`, `fill` and `disk` are the Fetcher's: how to open the object in the
     cache, how to bring missing units in, and the limiter of threads for the disk. `began`
-    is called at the first read, with whether anything had to be fetched for it.
+    is called at the first read, with whether anything had to be fetched for it. Of a large
+    object, `extra_bytes` are fetched beyond a read that is not known to go on.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ObjectReader:
         disk: trio.CapacityLimiter,
         background: Background,
         began: Began,
+        extra_bytes: int,
     ) -> None:
         self.ref = ref
         self.handles = 0
@@ -69,7 +71,7 @@ class ObjectReader:
         self._disk = disk
         self._background = background
         self._began = began
-        self._streams = Streams(ref.instance.size_bytes)
+        self._streams = Streams(ref.instance.size_bytes, extra_bytes=extra_bytes)
         self._is_large = not is_small(ref.instance.size_bytes)
         self._cached: CachedObject | None = None
         self._in_memory = False

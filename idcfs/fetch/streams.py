@@ -20,11 +20,12 @@ WINDOW_BYTES = 64 << 20
 FIRST_BYTES = 1 << 20
 """Fetched at the start of an object, where a header is, and whoever reads all of it begins."""
 
-_EXTRA_BYTES = 128 << 10
-"""Fetched beyond the first read anywhere else. The kernel cuts what a program reads into
-pieces of 128 KiB, so the tile of a slide, of 256 KiB, comes in one round trip."""
+EXTRA_BYTES = 128 << 10
+"""Fetched beyond the first reads anywhere else, where the kernel cuts what a program reads
+into pieces of 128 KiB and asks for one after another: so the tile of a slide, of 256 KiB,
+comes in one round trip."""
 
-_STEADY_BYTES = 512 << 10
+_STEADY_BYTES = 768 << 10
 """Reading that went on for so long, in order, will go on."""
 
 _GROWTH = 4
@@ -47,6 +48,7 @@ class _Stream:
     """The end of what it has read."""
     sent: int
     """The end of what has been asked for on its behalf."""
+    read_bytes: int = 0
 
     def includes(self, extent: Extent) -> bool:
         return abs(extent.offset - self.position) <= _SLACK_BYTES
@@ -54,10 +56,9 @@ class _Stream:
     @property
     def window_bytes(self) -> int:
         """How far beyond `position` the object is fetched."""
-        in_order = self.position - self.start
-        if in_order < _STEADY_BYTES and self.start:
+        if self.read_bytes < _STEADY_BYTES and self.start:
             return 0
-        return min(_GROWTH * in_order, WINDOW_BYTES)
+        return min(_GROWTH * self.read_bytes, WINDOW_BYTES)
 
 
 class Streams:
@@ -67,8 +68,10 @@ class Streams:
     jumps. Several are told apart by where they are. Nothing here blocks or raises.
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, *, extra_bytes: int) -> None:
+        """`extra_bytes` is what is fetched beyond a read that is not known to go on."""
         self._size_bytes = size_bytes
+        self._extra_bytes = extra_bytes
         self._streams: list[_Stream] = []
         """The one that was read last comes last."""
 
@@ -80,7 +83,8 @@ class Streams:
         stream = self._find(extent)
         stream.start = min(stream.start, extent.offset)
         stream.position = max(stream.position, extent.end)
-        least = FIRST_BYTES if stream.start == 0 else stream.position + _EXTRA_BYTES
+        stream.read_bytes += extent.length
+        least = FIRST_BYTES if stream.start == 0 else stream.position + self._extra_bytes
         ahead = min(stream.position + stream.window_bytes, _next_run(extent.offset))
         end = min(max(extent.end, least, ahead), self._size_bytes)
         stream.sent = max(stream.sent, end)

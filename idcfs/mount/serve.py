@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.errors import IdcfsError, MountError, UsageError
-from idcfs.fetch import Fetcher
+from idcfs.fetch import EXTRA_BYTES, Fetcher
 from idcfs.fuse import Adapter, Session
+from idcfs.mount.readahead import may_raise_readahead, raise_readahead
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
 from idcfs.vfs.tree import ROOT
 
@@ -62,7 +63,8 @@ async def serve(
     """
     with _lone_errors():
         async with trio.open_nursery() as services:
-            fetcher = Fetcher(store=store, cache=cache, nursery=services)
+            extra_bytes = 0 if may_raise_readahead() else EXTRA_BYTES
+            fetcher = Fetcher(store=store, cache=cache, nursery=services, extra_bytes=extra_bytes)
             file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
             session = Session(Adapter(file_system), mountpoint, options)
             try:
@@ -92,6 +94,7 @@ async def _announce(mountpoint: Path, answered: trio.Event, ready: Callable[[], 
     """Call `ready` once the kernel has had an answer from us."""
     try:
         await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(raise_readahead, mountpoint, abandon_on_cancel=True)
     except OSError:  # it ended before it answered, which `serve` tells
         return
     answered.set()

@@ -9,14 +9,16 @@ import random
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.fuse.test_tree import default_path
 from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from idcfs.demo.replica import ReplicaObject
     from tests.support.mounting import Mount
@@ -170,3 +172,11 @@ def test_many_readers_of_one_file_fetch_it_once(
         assert set(contents) == {target.path.read_bytes()}
         assert len(proxy.log(lambda request: request.path.endswith(target.name))) == 1
         assert len(proxy.log(lambda request: "list-type" in request.query)) == 1
+
+
+def test_the_kernel_reads_further_ahead_where_that_is_permitted(mounted: Mount) -> None:
+    device = mounted.path.stat().st_dev
+    setting = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    if not os.access(setting, os.W_OK):
+        pytest.skip("only root may change the kernel's readahead, and not in every container")
+    assert setting.read_text() == "1024\n"

@@ -47,7 +47,6 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         "RUN_BYTES": 160,
         "WINDOW_BYTES": 480,
         "FIRST_BYTES": 40,
-        "_EXTRA_BYTES": 20,
         "_STEADY_BYTES": 80,
         "_SLACK_BYTES": 30,
     }.items():

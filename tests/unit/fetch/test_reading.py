@@ -251,6 +251,7 @@ async def test_what_comes_ahead_is_dropped_when_the_reader_goes(
         await reader.read(Extent(40, 100))
         await gate.arrived()
         fetcher.close_reader(reader)
+        await wait_all_tasks_blocked()
         gate.open()
         await until(lambda: len(store.ended) == len(store.gets))
     assert "Cancelled" in store.ended

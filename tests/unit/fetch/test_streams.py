@@ -29,7 +29,7 @@ def taken(readers: Streams) -> list[Extent]:
 
 
 def test_a_sequential_reader_soon_has_a_full_window_ahead() -> None:
-    readers = Streams(SIZE)
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
     sent_end, position, requests = 0, 0, 0
     while position < 64 * MIB:
         wanted = readers.note(Extent(position, READ))
@@ -45,14 +45,14 @@ def test_a_sequential_reader_soon_has_a_full_window_ahead() -> None:
 
 
 def test_the_tile_of_a_slide_comes_in_one_request() -> None:
-    readers = Streams(SIZE)
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
     assert readers.note(Extent(100 * MIB, READ)) == Extent(100 * MIB, 256 * KIB)
     assert readers.note(Extent(100 * MIB + READ, READ)).end <= 100 * MIB + 384 * KIB
     assert taken(readers) == []
 
 
 def test_a_jump_ends_the_window() -> None:
-    readers = Streams(SIZE)
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
     for position in range(0, 8 * MIB, READ):
         readers.note(Extent(position, READ))
     taken(readers)
@@ -61,7 +61,7 @@ def test_a_jump_ends_the_window() -> None:
 
 
 def test_readers_of_one_object_do_not_disturb_each_other() -> None:
-    readers = Streams(SIZE)
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
     for step in range(16):
         for start in (0, 200 * MIB, 400 * MIB):
             readers.note(Extent(start + step * READ, READ))
@@ -69,7 +69,7 @@ def test_readers_of_one_object_do_not_disturb_each_other() -> None:
 
 
 def test_pieces_that_overtake_each_other_are_one_reader() -> None:
-    readers = Streams(SIZE)
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
     for position in range(0, 4 * MIB, 2 * READ):
         readers.note(Extent(position + READ, READ))
         readers.note(Extent(position, READ))
@@ -83,7 +83,7 @@ def test_pieces_that_overtake_each_other_are_one_reader() -> None:
 def test_what_is_wanted_is_within_the_object_and_bounded(
     size: int, reads: list[tuple[int, int]]
 ) -> None:
-    readers = Streams(size)
+    readers = Streams(size, extra_bytes=128 * KIB)
     farthest = 0
     for place, length in reads:
         offset = place % size

@@ -1,0 +1,36 @@
+"""How much the kernel reads ahead of the programs that use a mount."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_READAHEAD_KIB = 1024
+"""The kernel's 128 cuts the 256 KiB of a slide's tile into two requests, the second of which
+looks to it like the beginning of a sequential read, so that it asks for 508 KiB in all; and
+moves a cached file at 1.4 GB/s where this moves 2.5. The first 64 KiB of a file are asked for
+as 128 with either."""
+
+_SETTINGS = Path("/sys/class/bdi")
+
+
+def may_raise_readahead() -> bool:
+    """Tell whether this process may change how far ahead the kernel reads: mostly root may."""
+    settings = _SETTINGS.glob("*/read_ahead_kb")
+    return any(os.access(setting, os.W_OK) for setting in settings)
+
+
+def raise_readahead(mountpoint: Path) -> None:
+    """Have the kernel read further ahead at a mount, where that is permitted.
+
+    Blocks until the mount answers.
+    """
+    try:
+        device = mountpoint.stat().st_dev
+        setting = _SETTINGS / f"{os.major(device)}:{os.minor(device)}" / "read_ahead_kb"
+        setting.write_text(f"{_READAHEAD_KIB}\n")
+    except OSError as exc:
+        logger.debug("the kernel's readahead stays as it is: %s", exc)
