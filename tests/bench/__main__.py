@@ -56,9 +56,10 @@ class Plan:
         chosen = tuple(
             name
             for name in row.contestants
-            if self.peers is None or name.startswith(OURS) or name in self.peers
+            if (self.peers is None or name.startswith(OURS) or name in self.peers)
+            and number < row.rounds_of(name)
         )
-        first = number % len(chosen)
+        first = number % max(1, len(chosen))
         return chosen[first:] + chosen[:first]
 
 
@@ -163,7 +164,7 @@ def _run(bench: Bench, plan: Plan) -> Iterator[Sample]:
     """Yield a sample for each round, row and contestant, and note what could not be had."""
     for number in range(plan.rounds):
         for row in plan.rows:
-            for contestant in plan.contestants(row, number) if number < row.rounds else ():
+            for contestant in plan.contestants(row, number):
                 what = f"{row.name}, {contestant}"
                 if what in plan.left_out:
                     continue

@@ -68,13 +68,21 @@ class Link:
         return f"http://{HOST}:{self.port}"
 
     def mark(self) -> int:
-        """Return the place in the log that `since` starts from."""
+        """Return the place in the log that `since` starts from, once nobody is connected."""
         self._wait_until_quiet()
+        return self.log_size()
+
+    def log_size(self) -> int:
+        """Return the place in the log where the next request that ends will be."""
         return self.log_path.stat().st_size
 
     def since(self, mark: int) -> Wire:
         """Return what has gone over the link since, once everybody has hung up."""
         self._wait_until_quiet()
+        return self.logged(mark)
+
+    def logged(self, mark: int) -> Wire:
+        """Return the requests that have ended since, whoever may be connected still."""
         with self.log_path.open() as log:
             log.seek(mark)
             return read_log(log)

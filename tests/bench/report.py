@@ -41,8 +41,9 @@ def write_report(samples: Sequence[Sample], conditions: Conditions, plot: str) -
         "",
         "Written by `make bench`; what it does and how to repeat it is told in "
         "[performance.md](performance.md). Times are medians of wall time over "
-        f"{conditions.rounds} rounds, caches empty unless the row says otherwise. Every byte that "
-        "was read was compared with what the store holds.",
+        f"{conditions.rounds} rounds, caches empty unless the row says otherwise; whoever no "
+        "target names was measured in one round only. Every byte that was read was compared with "
+        "what the store holds.",
         "",
         *_conditions(conditions),
         "",

@@ -43,6 +43,14 @@ class Row:
     quick: bool = False
     """Whether the quick run has it."""
 
+    def rounds_of(self, contestant: str) -> int:
+        """Return in how many rounds, at most, a contestant takes part.
+
+        Whom no target names is there for the picture: once is enough.
+        """
+        named = {name for target in self.targets for name in (target.ours, target.peer)}
+        return self.rounds if contestant in named else 1
+
 
 _PREFETCH_TARGETS: Final = (
     Target("faster", 1.4, S5CMD, ours=LENGTH),

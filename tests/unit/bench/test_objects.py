@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from tests.bench.objects import CT_BYTES, SLIDE_BYTES, SMALL_BYTES, WIDE_BYTES, BenchSeries
-from tests.bench.readers import digest, places, read_heads, read_random, read_through
+from tests.bench.readers import digest, places, read_again, read_heads, read_random, read_through
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,8 @@ def test_the_readers_tell_the_checksum_of_what_they_read(tmp_path: Path) -> None
     noise = make_series(SMALL_BYTES).content(1)
     path = tmp_path / "c"
     path.write_bytes(noise)
-    assert read_through(str(path), "999", "2")["sha256"] == digest([noise])
+    assert read_through(str(path), "999")["sha256"] == digest([noise])
+    assert read_again(str(path), "999", "3")["sha256"] == digest([noise])
     found = read_random(str(path), "64", "5", "2", "1")
     offsets = [at for reader in range(2) for at in places(len(noise), 64, 5, reader, 1)]
     assert found["sha256"] == digest(noise[at : at + 64] for at in offsets)

@@ -73,6 +73,17 @@ def test_every_target_is_about_contestants_of_its_row() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
+def test_who_is_only_there_for_the_picture_is_measured_once() -> None:
+    row = next(row for row in ROWS if row.name == "cp")
+    assert {name: row.rounds_of(name) > 1 for name in row.contestants} == {
+        "idcfs": True,
+        "rclone": True,
+        "rclone 16×4M": False,
+        "s3fs": False,
+        "s5cmd": True,
+    }
+
+
 def test_the_plot_compares_with_idcfs_alone() -> None:
     samples = [sample(2), sample(1, "idcfs --verify length"), sample(8, "rclone")]
     assert times_as_long(samples) == {"cp": {"rclone": 4.0}}
