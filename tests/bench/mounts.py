@@ -155,6 +155,7 @@ def mounted(peer: MountPeer, link: Link, bucket: str, scratch: Path) -> Iterator
 def detached(link: Link, scratch: Path, cache: Path) -> Iterator[Path]:
     """Mount the whole index as a user does, by a command that returns; unmount at the end."""
     path = scratch / "mnt"
+    release(path)  # what a run that was killed has left
     path.mkdir(exist_ok=True)
     options = (f"--endpoint-url={link.url}", f"--cache-dir={cache}")
     try:
