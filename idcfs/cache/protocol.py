@@ -86,6 +86,13 @@ class CachedObject(Protocol):
         """
         ...
 
+    def settle(self) -> None:
+        """Wait until an object all of which is stored has been checked. Blocks.
+
+        Raises IntegrityError if it is not what was promised, and has been dropped.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the file. What is stored stays."""
         ...

@@ -96,5 +96,8 @@ class UncachedObject:
     def discard(self, extent: Extent) -> None:
         """Nothing to drop."""
 
+    def settle(self) -> None:
+        """Nothing is ever stored, so that there is nothing to check."""
+
     def close(self) -> None:
         """Nothing to close."""

@@ -70,6 +70,9 @@ class _FaultyObject:
     def discard(self, extent: Extent) -> None:
         self._inner.discard(extent)
 
+    def settle(self) -> None:
+        self._inner.settle()
+
     def close(self) -> None:
         self._inner.close()
 

@@ -570,6 +570,24 @@ async def test_ensure_tells_that_the_pieces_make_no_whole(
         assert cache.open(ref).missing(ref.whole) != []
 
 
+def test_what_is_checked_later_is_checked_all_the_same(
+    store: MemoryStore, cache: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idcfs.cache.objects._LATER_BYTES", 100)
+    right, wrong = store.add_content(LARGE), make_ref(LARGE, "b.dcm")
+    store.add(wrong, LARGE[:-1] + b"x")
+
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            assert await read(fetcher, right) == LARGE
+            await until(lambda: len(list((root / "objects").rglob("a.dcm"))) == 1)
+            with pytest.raises(IntegrityError, match=r"b\.dcm"):
+                await fetcher.ensure(wrong)
+            assert cache.open(wrong).missing(wrong.whole) != []
+
+    trio.run(run)
+
+
 @in_trio
 async def test_ensure_gets_over_a_piece_that_was_wrong_once(
     store: MemoryStore, cache: DiskCache
