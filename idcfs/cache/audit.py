@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.blocks import Blocks
+    from idcfs.cache.scratch import ScratchSpace
+    from idcfs.cache.shared_scratch import SharedScratch
 
 _RUN_BLOCKS = 32
 """Blocks read at once: 4 MiB."""
@@ -54,19 +56,21 @@ def verify_cache(
     root: Path,
     *,
     drop: bool = True,
+    shared: SharedScratch | None = None,
     observe: Callable[[Checked], None] = lambda checked: None,
 ) -> Iterator[Damage]:
     """Compare every stored block with its checksum, and yield what is damaged.
 
     With `drop`, a damaged whole object is removed, and of an incomplete one the damaged
-    blocks. Safe beside mounts and prefetches: what comes or goes meanwhile may be passed
-    over. `observe` is called after each object. Blocks for as long as reading the whole
-    cache takes; what cannot be read counts as damaged.
+    blocks; in a directory that several hosts share (`shared` is this process's place there)
+    objects that are not whole are not looked at. Safe beside mounts and prefetches: what
+    comes or goes meanwhile may be passed over. `observe` is called after each object. Blocks
+    for as long as reading the whole cache takes; what cannot be read counts as damaged.
     """
     checked = Checked()
-    scratch = Scratch(root / "scratch")
+    scratch: ScratchSpace = shared or Scratch(root / "scratch")
     try:
-        for tree in (OBJECTS, PARTIAL):
+        for tree in (OBJECTS, PARTIAL) if shared is None else (OBJECTS,):
             check = _check_whole if tree == OBJECTS else _check_partial
             for series, name in list_objects(root, tree):
                 auditor = _Auditor(root, series, name, checked, scratch, drop)
@@ -76,7 +80,8 @@ def verify_cache(
                 checked.objects += 1
                 observe(checked)
     finally:
-        scratch.close()
+        if shared is None:
+            scratch.close()
 
 
 class _Auditor:
@@ -88,7 +93,7 @@ class _Auditor:
         series: SeriesUUID,
         name: str,
         checked: Checked,
-        scratch: Scratch,
+        scratch: ScratchSpace,
         drop: bool,
     ) -> None:
         self.root = root

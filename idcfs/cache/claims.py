@@ -28,11 +28,11 @@ then: with a thousand transfers at once, one time in 500,000."""
 class Claims:
     """The claims of one process on the units of objects. Thread-safe.
 
-    Where the directory takes no locks, every claim is granted: two processes may then
-    fetch the same bytes, which costs time only.
+    Where the directory takes no locks, or there is no path for them, only this process is
+    asked: two may then fetch the same bytes, which costs time only.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._mutex = threading.Lock()
         self._held: set[tuple[int, int]] = set()
@@ -73,6 +73,8 @@ class Claims:
 
     def _lock(self, start: int, count: int) -> int:
         """Lock `count` bytes, or the first alone; return how many that are."""
+        if self._path is None:
+            return count
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

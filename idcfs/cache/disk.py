@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.ledger import Ledger
+    from idcfs.cache.scratch import ScratchSpace
+    from idcfs.cache.shared_scratch import SharedScratch
     from idcfs.model import Listing, ObjectRef, SeriesUUID
 
 logger = logging.getLogger(__name__)
@@ -44,8 +46,9 @@ class DiskCache:
     Any number of processes of one user may use one directory. `origin` names the store that
     listings come from: ETags, which they hold, may differ between copies of the same
     objects; the objects themselves are shared by all origins. `ledger` keeps it within
-    its limits, and is closed with it. Every block is compared with its checksum at its
-    first use after an object is opened; with `verify_reads`, at every use.
+    its limits, and is closed with it. `shared` is this process's place in a directory that
+    several hosts share; without it all must be on one. Every block is compared with its
+    checksum at its first use after an object is opened; with `verify_reads`, at every use.
 
     A directory that cannot be written is read: `failure` says why. Raises CacheError when
     it cannot be used at all, is not ours, or is of a newer format.
@@ -57,12 +60,14 @@ class DiskCache:
         *,
         origin: str = "aws",
         ledger: Ledger | None = None,
+        shared: SharedScratch | None = None,
         verify_reads: bool = False,
     ) -> None:
-        self._root = root
+        self.root = root
         self._listings = root / "listings" / origin
-        self._scratch = Scratch(root / "scratch")
-        self._claims = Claims(root / "claims")
+        self._shared = shared
+        self._scratch: ScratchSpace = shared or Scratch(root / "scratch")
+        self._claims = Claims(None if shared else root / "claims")
         self._ledger = ledger or NoLedger()
         self._services = Services(self._scratch, self._claims, self._ledger, verify_reads)
         self.failure: CacheError | None = None
@@ -79,6 +84,11 @@ class DiskCache:
                 "what it holds is used, and nothing is added"
             )
             logger.warning("%s", self.failure)
+
+    @property
+    def shared(self) -> SharedScratch | None:
+        """This process's place among those of several hosts; None where there is one."""
+        return self._shared
 
     def _prepare_scratch(self) -> OSError | None:
         try:
@@ -112,7 +122,7 @@ class DiskCache:
         series, name = ref.series, ref.instance.name
         if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
-        return DiskObject(ref, Paths(self._root, series, name), self._services)
+        return DiskObject(ref, Paths(self.root, series, name, self._shared), self._services)
 
     def close(self) -> None:
         """Remove this process's unfinished files, and close the ledger. Never raises."""
@@ -130,6 +140,8 @@ class DiskCache:
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(content)
+                file.flush()
+                self._scratch.flush(file.fileno())
             move(unfinished, path)
         except BaseException:
             remove_quietly(unfinished)

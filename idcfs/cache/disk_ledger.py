@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache.accounts import Accounts, locked
 from idcfs.cache.book import PROTECTED_SHARE, Hits
+from idcfs.cache.census import forget_census
 from idcfs.cache.eviction import Evicted, Eviction
 from idcfs.cache.inventory import count_series
 from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount, boot_id
-from idcfs.cache.room import Room, needed_bytes
+from idcfs.cache.room import Room, needed_bytes, piece_bytes
 from idcfs.cache.uses import Uses
 from idcfs.errors import CacheError
 
@@ -37,15 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_FLUSH_S = 2.0
+FLUSH_S = 2.0
 """How long a use or a stored object may be unknown to the books."""
-
-_PIECE_BYTES = 64 << 20
-"""Room is taken in pieces of this size: at 1 GB/s that is 16 transactions a second."""
-
-_PIECE_SHARE = 64
-"""On a small disk or under a small limit, the piece is this part of it: sixteen idle
-processes keep a quarter to themselves, for some seconds."""
 
 _PATIENCE_S = 4.0
 """How long to wait for room while everything is in use: twice what others may keep a
@@ -72,7 +66,7 @@ class DiskLedger:
         min_free: str | None = None,
         keep_limits: bool = False,
         clock: Callable[[], float] = time.time,
-        flush_s: float | None = _FLUSH_S,
+        flush_s: float | None = FLUSH_S,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._root = root
@@ -259,8 +253,8 @@ class DiskLedger:
             disk = measure_disk(self._root)
         except OSError as exc:
             raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
-        smaller = disk.size_bytes if limits.size_bytes is None else limits.size_bytes
-        wanted = max(needed, min(_PIECE_BYTES, smaller // _PIECE_SHARE))
+        wanted = max(needed, piece_bytes(limits, disk))
+        forget_census(self._root)  # of those who share the cache without these books
         # The remnant goes back first: it may be what is lacking.
         with self._transaction(give_back=True) as (book, changes):
             reserved = book.reserved_bytes()

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from idcfs.cache.claims import Claims
     from idcfs.cache.ledger import Ledger
     from idcfs.cache.paths import Paths
-    from idcfs.cache.scratch import Scratch
+    from idcfs.cache.scratch import ScratchSpace
     from idcfs.model import Bytes, Extent, ObjectRef
 
 
 class Services(NamedTuple):
     """What the objects of one cache share."""
 
-    scratch: Scratch
+    scratch: ScratchSpace
     claims: Claims
     ledger: Ledger
     verify_reads: bool

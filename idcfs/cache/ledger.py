@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from idcfs.cache.book import Account, Hits, Totals
+    from idcfs.cache.eviction import Evicted
+    from idcfs.cache.limits import Limits
+    from idcfs.cache.pins import Pins
+    from idcfs.cache.recount import Drift
     from idcfs.model import SeriesUUID
 
 
@@ -61,6 +68,40 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Write down what is not written yet, and leave. Never raises."""
+        ...
+
+
+class Books(Ledger, Protocol):
+    """A ledger that can also be looked into, and told what to keep. Raises CacheError."""
+
+    pins: Pins
+
+    def limits(self) -> Limits:
+        """Return the limits that this process keeps to. Blocks."""
+        ...
+
+    def totals(self) -> Totals:
+        """Return what the cache holds. Blocks."""
+        ...
+
+    def accounts(self) -> list[Account]:
+        """Return what the cache holds of each series. Blocks."""
+        ...
+
+    def hits(self) -> Hits:
+        """Return how often the cache had what was opened. Blocks."""
+        ...
+
+    def recount(self) -> Drift:
+        """Set the books right by counting all files. Blocks."""
+        ...
+
+    def evict(self, series: Iterable[SeriesUUID], *, spare_pinned: bool = True) -> Evicted:
+        """Remove these series, as far as nobody uses them. Blocks."""
+        ...
+
+    def pin(self, series: SeriesUUID) -> bool:
+        """Keep a series until it is unpinned; tell whether it was not pinned yet."""
         ...
 
 

@@ -304,6 +304,7 @@ class DiskObject:
         for number, checksum in enumerate(writer.sums):
             blocks.note_stored(number, checksum, verified=True)
         keep_sums(writer.file, blocks, self._paths, self._services.scratch)
+        self._services.scratch.flush(writer.file.number)
         move(unfinished, self._path)
         writer.is_moved = True
         former, self._held = self._held, Held(self._path, writer.file, blocks)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
-from idcfs.cache.files import OPENING, Descriptor, locked, remove_same, write_fully
+from idcfs.cache.files import OPENING, Descriptor, remove_same, write_fully
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.errors import CacheError
 from idcfs.model import Extent
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.paths import Paths
-    from idcfs.cache.scratch import Scratch
+    from idcfs.cache.scratch import ScratchSpace
 
 _PAGE_BYTES = 4096
 _RECORD = struct.Struct("<II")
@@ -52,8 +52,9 @@ class PartialFile:
     `refresh`.
     """
 
-    def __init__(self, path: Path, file: Descriptor, size_bytes: int, block_bytes: int) -> None:
-        self.path = path
+    def __init__(self, paths: Paths, file: Descriptor, size_bytes: int, block_bytes: int) -> None:
+        self.path = paths.partial
+        self._paths = paths
         self.file = file
         self.blocks = Blocks(size_bytes, block_bytes)
         self._size = size_bytes
@@ -83,7 +84,7 @@ class PartialFile:
         Raises CacheError if the file was removed or has been completed meanwhile, and
         OSError.
         """
-        with locked(self.file.number):
+        with self._paths.locked(self.file.number):
             self.require_live()
             self._write_records(first, [(each, each ^ _MASK) for each in sums])
         for number, checksum in enumerate(sums, first):
@@ -93,7 +94,7 @@ class PartialFile:
         """Count blocks as missing, because they proved unreadable. Raises as `record`."""
         for number in numbers:
             self.blocks.note_missing(number)
-        with locked(self.file.number):
+        with self._paths.locked(self.file.number):
             self.require_live()
             self._write_records(numbers.start, [(0, 0)] * len(numbers))
 
@@ -105,12 +106,12 @@ class PartialFile:
         ):
             raise CacheError(f"{self.path} was dropped while it was being written")
 
-    def complete(self, keep: Callable[[Blocks], None], target: Path, scratch: Scratch) -> bool:
+    def complete(self, keep: Callable[[Blocks], None], target: Path, scratch: ScratchSpace) -> bool:
         """Give the file its final name, if all blocks are stored; tell whether they are.
 
         `keep` puts the checksums where they belong. Raises as `record`.
         """
-        with locked(self.file.number):
+        with self._paths.locked(self.file.number):
             self.require_live()
             self.refresh(range(self.blocks.count))
             if not self.blocks.has(Extent(0, self._size)):
@@ -118,6 +119,7 @@ class PartialFile:
             keep(self.blocks)
             # From here on it is whole: who finds it so under its old name renames it.
             os.ftruncate(self.file.number, self._size)
+            scratch.flush(self.file.number)
             publish(self.file, self.path, target, scratch)
         return True
 
@@ -138,7 +140,7 @@ def open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFi
     found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
     if found is None or found[0] != size_bytes or sizes.unit_bytes(size_bytes) % found[1]:
         return None
-    partial = PartialFile(paths.partial, file, size_bytes, found[1])
+    partial = PartialFile(paths, file, size_bytes, found[1])
     partial.refresh(range(partial.blocks.count))
     return partial
 
@@ -155,7 +157,7 @@ def begin_partial(paths: Paths, size_bytes: int) -> PartialFile:
         except PermissionError:
             path.unlink()  # somebody changed its mode: a new one can take its place
             continue
-        with locked(file.number):
+        with paths.locked(file.number):
             status = os.fstat(file.number)
             if not status.st_nlink:
                 continue  # removed before it was locked
@@ -191,7 +193,7 @@ def is_unbegun(fd: int, file_bytes: int) -> bool:
     return not any(os.pread(fd, _FOOTER.size, max(0, file_bytes - _FOOTER.size)))
 
 
-def publish(file: Descriptor, path: Path, target: Path, scratch: Scratch) -> None:
+def publish(file: Descriptor, path: Path, target: Path, scratch: ScratchSpace) -> None:
     """Give the file that is open, and no other, its final name. Raises OSError.
 
     By its descriptor, as another process may have removed `path` and begun it anew.

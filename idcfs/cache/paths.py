@@ -5,8 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from idcfs.cache.files import locked
 from idcfs.cache.inventory import OBJECTS, PARTIAL, SUMS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from idcfs.cache.shared_scratch import SharedScratch
 
 _IDENTITY_BYTES = 8
 
@@ -18,6 +25,8 @@ class Paths:
     root: Path
     series: str
     name: str
+    shared: SharedScratch | None = None
+    """Where this process keeps its own parts, in a directory that several hosts share."""
 
     @property
     def whole(self) -> Path:
@@ -27,12 +36,18 @@ class Paths:
     @property
     def partial(self) -> Path:
         """What has come of it so far."""
+        if self.shared is not None:
+            return self.shared.parts / self.series / self.name
         return self._in(PARTIAL)
 
     @property
     def sums(self) -> Path:
         """Its checksums, where they are no attribute of the file."""
         return self._in(SUMS)
+
+    def locked(self, fd: int) -> AbstractContextManager[None]:
+        """Keep all others who may write to it out of the partial file. Raises OSError."""
+        return locked(fd) if self.shared is None else self.shared.locked(fd)
 
     @property
     def identity(self) -> bytes:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_WANTED = "count"
+"""The file that says that the books are not right."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
@@ -37,6 +40,15 @@ def boot_id() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
+
+
+def want_count(root: Path) -> None:
+    """Have the books of a cache set right by who next uses them, if there are any.
+
+    By those who store and remove without writing into them. Never raises.
+    """
+    with suppress(OSError):
+        (root / "ledger" / _WANTED).touch(mode=0o600)
 
 
 class Recount:
@@ -105,12 +117,19 @@ class Recount:
         lost |= {each.name for each in dead if boots.get(each.name, here) != here}
         for name in lost | {each.name for each in dead}:
             book.remove_member(name)
-        if lost:
+        if lost or self._is_count_wanted():
             self.count_all(book)
             return
         for each in dead:
             for series in filter(is_plain, each.series()):
                 self.count_series(book, series)
+
+    def _is_count_wanted(self) -> bool:
+        try:
+            (self._root / "ledger" / _WANTED).unlink()
+        except OSError:
+            return False
+        return True
 
     def _present(self) -> set[str]:
         with suppress(FileNotFoundError):

@@ -16,6 +16,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 _LOCK = "lock"
 _TRIES = 100
@@ -24,8 +25,37 @@ held, or removed as empty before a file is moved into it. Each time needs anothe
 in the same instant."""
 
 
+class ScratchSpace(Protocol):
+    """Room for the unfinished files of one process. Thread-safe."""
+
+    path: Path
+
+    def prepare(self) -> None:
+        """Make it, and remove what killed processes left. Raises OSError."""
+        ...
+
+    def create(self) -> tuple[Path, int]:
+        """Make a new file and return its path and a descriptor to read and write it.
+
+        Makes the directory anew if somebody cleared the cache meanwhile. Raises OSError.
+        """
+        ...
+
+    def name(self) -> Path:
+        """Return a path for a new file. Raises OSError if there is no directory for it."""
+        ...
+
+    def flush(self, fd: int) -> None:
+        """Have what was written be seen by all who find the file's name. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Remove what is unfinished. Never raises; may be called again."""
+        ...
+
+
 class Scratch:
-    """A directory for unfinished files, removed with its process. Thread-safe.
+    """A `ScratchSpace` for one process of one host, removed with it. Thread-safe.
 
     Made when it is first needed, so that a cache on a disk that is full or read-only can
     still be read, and be written once that has passed.
@@ -40,15 +70,12 @@ class Scratch:
         self.path = parent / "none"
 
     def prepare(self) -> None:
-        """Make the directory, and remove what killed processes left. Raises OSError."""
+        """See `ScratchSpace.prepare`."""
         self._renew()
         remove_abandoned(self._parent)
 
     def create(self) -> tuple[Path, int]:
-        """Make a new file and return its path and a descriptor to read and write it.
-
-        Makes the directory anew if somebody cleared the cache meanwhile. Raises OSError.
-        """
+        """See `ScratchSpace.create`."""
         try:
             return self._create()
         except FileNotFoundError:
@@ -56,13 +83,16 @@ class Scratch:
             return self._create()
 
     def name(self) -> Path:
-        """Return a path for a new file. Raises OSError if there is no directory for it."""
+        """See `ScratchSpace.name`."""
         if not self.path.exists():
             self._renew()
         return self.path / str(next(self._numbers))
 
+    def flush(self, fd: int) -> None:
+        """See `ScratchSpace.flush`: the kernel shows it to all processes as it is."""
+
     def close(self) -> None:
-        """Remove the directory and all that is in it. Never raises; may be called again."""
+        """See `ScratchSpace.close`."""
         with self._renewing:
             self._closed = True
             if self._lock_fd is not None:

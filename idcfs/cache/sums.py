@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.paths import Paths
-    from idcfs.cache.scratch import Scratch
+    from idcfs.cache.scratch import ScratchSpace
     from idcfs.model import ObjectRef
 
 ATTRIBUTE = "user.idcfs"
@@ -39,7 +39,7 @@ _SIDECAR_LIMIT_BYTES = 1 << 30
 """What is read at most of a file that claims to hold checksums."""
 
 
-def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: Scratch) -> None:
+def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: ScratchSpace) -> None:
     """Keep the checksums of a file that is about to get its final name. Raises OSError."""
     content = blocks.encode(paths.identity)
     if len(content) <= _ATTRIBUTE_LIMIT_BYTES:
@@ -51,6 +51,8 @@ def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: Scratch) 
     try:
         with os.fdopen(fd, "wb") as target:
             target.write(content)
+            target.flush()
+            scratch.flush(target.fileno())
         move(unfinished, paths.sums)
     except BaseException:
         remove_quietly(unfinished)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.audit import Damage
-    from idcfs.cache.disk_ledger import DiskLedger
     from idcfs.cache.eviction import Evicted
+    from idcfs.cache.ledger import Books
+    from idcfs.cache.opening import OpenCache
     from idcfs.cli.options import Selected
     from idcfs.model import SeriesUUID
 
@@ -64,8 +65,8 @@ def info(
     """
     from idcfs.cli.cache_figures import examine, tell
 
-    with _open(cache_dir) as (root, ledger):
-        figures = examine(root, ledger, index_path, by_collection=by is not None)
+    with _open(cache_dir) as (cache, ledger):
+        figures = examine(cache, ledger, index_path, by_collection=by is not None)
     click.echo(json.dumps(figures)) if as_json else tell(figures)
 
 
@@ -83,7 +84,7 @@ def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
 
     checked = Checked()
     damaged: list[Damage] = []
-    with _open(cache_dir) as (root, ledger):
+    with _open(cache_dir) as (cache, ledger):
         with _progress(ledger.totals().bytes) as observe:
 
             def see(so_far: Checked) -> None:
@@ -91,7 +92,9 @@ def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
                 checked = so_far
                 observe(so_far.size_bytes)
 
-            for each in verify_cache(root, drop=not keep_damaged, observe=see):
+            for each in verify_cache(
+                cache.root, drop=not keep_damaged, shared=cache.shared, observe=see
+            ):
                 fate = "dropped" if each.dropped else "kept"
                 complain(f"series {each.series}, {each.name}: {each.reason} ({fate})")
                 damaged.append(each)
@@ -145,12 +148,16 @@ def clear(cache_dir: Path | None, as_json: bool, pinned: bool, yes: bool) -> int
     """
     from idcfs.cache.inventory import series_on_disk
 
-    with _open(cache_dir) as (root, ledger):
+    with _open(cache_dir) as (cache, ledger):
         totals = ledger.totals()
         if not yes and totals.series:
-            _confirm(f"Remove {totals.series:,} series ({human_bytes(totals.bytes)}) from {root}?")
+            _confirm(
+                f"Remove {totals.series:,} series ({human_bytes(totals.bytes)}) from {cache.root}?"
+            )
         series = {account.series for account in ledger.accounts()}
-        series |= {each for each, _, _ in series_on_disk(root)}  # the latest are not in the books
+        series |= {
+            each for each, _, _ in series_on_disk(cache.root)
+        }  # the latest are not in the books
         evicted = _remove(ledger, sorted(series), pinned=pinned)
         if pinned:
             for each in ledger.pins.all():
@@ -210,20 +217,18 @@ def unpin(
 
 
 @contextmanager
-def _open(cache_dir: Path | None) -> Iterator[tuple[Path, DiskLedger]]:
+def _open(cache_dir: Path | None) -> Iterator[OpenCache]:
     """Open the books of a cache that is there already, and is ours."""
-    from idcfs.cache import DiskCache
-    from idcfs.cache.disk_ledger import DiskLedger
+    from idcfs.cache.opening import open_cache
 
     root = (cache_dir or cache_directory()).absolute()
     if not root.is_dir():
         raise UsageError(f"there is no cache at {root}; --cache-dir names another place")
-    DiskCache(root).close()  # refuses a directory that is not ours
-    ledger = DiskLedger(root, flush_s=None)
+    opened = open_cache(root, background=False)
     try:
-        yield root, ledger
+        yield opened
     finally:
-        ledger.close()
+        opened.cache.close()
 
 
 def _choose(
@@ -240,7 +245,7 @@ def _choose(
     return catalog.uuids(chosen.rows), chosen.problems
 
 
-def _remove(ledger: DiskLedger, series: list[SeriesUUID], *, pinned: bool) -> Evicted:
+def _remove(ledger: Books, series: list[SeriesUUID], *, pinned: bool) -> Evicted:
     """Evict series, with a progress bar on a terminal."""
     if pinned:
         for each in series:

@@ -11,14 +11,15 @@ from idcfs.cli.console import human_bytes, printable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from idcfs.cache import DiskCache
     from idcfs.cache.book import Account
-    from idcfs.cache.disk_ledger import DiskLedger
+    from idcfs.cache.ledger import Books
 
 _UNKNOWN = "(not in this index)"
 
 
 def examine(
-    root: Path, ledger: DiskLedger, index_path: Path | None, *, by_collection: bool
+    cache: DiskCache, ledger: Books, index_path: Path | None, *, by_collection: bool
 ) -> dict[str, Any]:
     """Return the figures, as `--json` prints them. Sizes are in bytes."""
     from idcfs.cache.limits import measure_disk
@@ -27,10 +28,11 @@ def examine(
     hits, pinned = ledger.hits(), ledger.pins.all()
     here = [account for account in accounts if account.series in pinned]
     figures: dict[str, Any] = {
-        "directory": str(root),
+        "directory": str(cache.root),
+        "shared": cache.shared is not None,
         "bytes": totals.bytes,
         "limit_bytes": limits.size_bytes,
-        "free_bytes": measure_disk(root).free_bytes,
+        "free_bytes": measure_disk(cache.root).free_bytes,
         "min_free_bytes": limits.min_free_bytes,
         "series": totals.series,
         "files": totals.files,
@@ -64,6 +66,11 @@ def _by_collection(accounts: list[Account], index_path: Path | None) -> list[dic
 
 def tell(figures: dict[str, Any]) -> None:
     """Print the figures for people."""
+    if figures["shared"]:
+        click.echo(
+            "shared  by several hosts, without locks: a file may be fetched by each process, the\n"
+            "        limit may be passed for a while, use is known by the directories' times"
+        )
     limit = figures["limit_bytes"]
     of_limit = "no limit" if limit is None else f"limit {human_bytes(limit)}"
     click.echo(f"cache   {printable(figures['directory'])}")

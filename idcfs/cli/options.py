@@ -157,7 +157,13 @@ class _Amount(click.types.StringParamType):
 
 
 def limit_options(command: Command) -> Command:
-    """Add `--cache-size` and `--min-free`."""
+    """Add `--cache-size`, `--min-free` and `--cache-shared`."""
+    command = click.option(
+        "--cache-shared/--no-cache-shared",
+        default=None,
+        help="Several hosts share the cache directory, on NFS or Lustre: use no locks there."
+        "  [default: as last said for it]",
+    )(command)
     command = click.option(
         "--min-free",
         type=_Amount(),

@@ -86,6 +86,7 @@ def prefetch(
     dir_template: str,
     cache_dir: Path | None,
     cache_size: str | None,
+    cache_shared: bool | None,
     min_free: str | None,
     dry_run: bool,
     jobs: int,
@@ -114,6 +115,7 @@ def prefetch(
         jobs=jobs,
         verify=Verify(verify),
         cache_size=cache_size,
+        cache_shared=cache_shared,
         min_free=min_free,
     )
     _keep_off_mounts(request)
@@ -185,6 +187,7 @@ class _Job:
                 return measure_cache(
                     self._place,
                     cache_size=request.cache_size,
+                    shared=request.cache_shared,
                     min_free=request.min_free,
                     size_bytes=size_bytes,
                     file_count=file_count,

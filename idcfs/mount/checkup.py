@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from idcfs.cache import DiskCache
+from idcfs.cache.opening import open_cache
 from idcfs.catalog.index import Index
 from idcfs.errors import AccessDeniedError, CacheError, IdcfsError, IndexFileError
 from idcfs.mount.machine import (
@@ -85,7 +85,7 @@ def _check_cache(cache_dir: Path) -> Finding:
         # Looking must make no cache where there is none: what is there of the path decides.
         place = next(each for each in (cache_dir, *cache_dir.parents) if os.path.lexists(each))
         if (cache_dir / "CACHEDIR.TAG").exists():
-            cache = DiskCache(cache_dir)
+            cache = open_cache(cache_dir, background=False).cache
             cache.close()
             if cache.failure is not None:
                 raise cache.failure

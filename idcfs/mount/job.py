@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import stat
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache import DiskCache
-from idcfs.cache.disk_ledger import DiskLedger
+from idcfs.cache.opening import is_shared_directory, open_cache
 from idcfs.catalog.catalog import Catalog
 from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
@@ -25,7 +27,6 @@ from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from idcfs.catalog.layout import Layout
     from idcfs.model import TreeTotals
@@ -52,6 +53,8 @@ class MountRequest:
     cache_size: str | None = None
     min_free: str | None = None
     """The cache's limits, as `idcfs.cache.limits` understands them."""
+    cache_shared: bool | None = None
+    """Whether several hosts share the cache directory; None for what was last said of it."""
     verify_reads: bool = False
     allow_other: bool = False
     allow_nonempty: bool = False
@@ -71,7 +74,8 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         require(check_allow_other())
     mountpoint = prepare_mountpoint(request.mountpoint, allow_nonempty=request.allow_nonempty)
     _keep_apart(mountpoint, request)
-    DiskCache(request.cache_dir).close()  # before a layout is put into a directory not ours
+    # Before a layout is put into a directory not ours.
+    open_cache(request.cache_dir, shared=request.cache_shared, background=False).cache.close()
     catalog = Catalog.open(request.index_path)
     layout = _open_tree(catalog, request)
     check_width(layout)
@@ -80,18 +84,15 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         source=request.source,
         max_connections=MAX_TRANSFERS,
     )
-    ledger = DiskLedger(
+    cache = open_cache(
         request.cache_dir,
+        shared=request.cache_shared,
+        origin=origin_of(request.endpoint_url, request.source),
         cache_size=request.cache_size,
         min_free=request.min_free,
         keep_limits=True,
-    )
-    cache = DiskCache(
-        request.cache_dir,
-        origin=origin_of(request.endpoint_url, request.source),
-        ledger=ledger,
         verify_reads=request.verify_reads,
-    )
+    ).cache
     manager = ServiceManager.from_environment(os.environ)
 
     def announce() -> None:
@@ -122,7 +123,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
 def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:
     """Open the layout, narrowed to the selection, and say so if it has hopeless directories."""
     rows = request.select(catalog)
-    layouts_dir = request.cache_dir / "layouts"
+    layouts_dir = _layouts_dir(request)
     if rows is None:
         layout = catalog.open_layout(request.template, layouts_dir)
     else:
@@ -139,6 +140,24 @@ def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:
             f"{DIRECTORY_LIMIT_FILES:,}",
         )
     return layout
+
+
+def _layouts_dir(request: MountRequest) -> Path:
+    """Return where layouts are kept: on this host, if others share the cache directory.
+
+    They are compiled under a lock, and mapped into memory for as long as the mount lives.
+    """
+    if not is_shared_directory(request.cache_dir):
+        return request.cache_dir / "layouts"
+    directory = Path(tempfile.gettempdir(), f"idcfs-{os.geteuid()}")
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        status = directory.lstat()
+    except OSError as exc:
+        raise MountError(f"cannot make {directory}: {exc.strerror}; set TMPDIR") from exc
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise MountError(f"{directory} is not yours alone; remove it, or set TMPDIR")
+    return directory / "layouts"
 
 
 def _keep_apart(mountpoint: Path, request: MountRequest) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache import DiskCache
-from idcfs.cache.disk_ledger import DiskLedger
+from idcfs.cache.opening import open_cache
 from idcfs.fetch import Fetcher, Limiters
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
@@ -52,6 +51,8 @@ class PrefetchRequest:
     cache_size: str | None = None
     min_free: str | None = None
     """The cache's limits, as `idcfs.cache.limits` understands them."""
+    cache_shared: bool | None = None
+    """Whether several hosts share the cache directory; None for what was last said of it."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -59,7 +60,9 @@ def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]])
     if not (request.download_dir or request.cache_dir).exists():
         return
     origin = origin_of(request.endpoint_url, request.source)
-    cache = DiskCache(request.cache_dir, origin=origin)
+    cache = open_cache(
+        request.cache_dir, shared=request.cache_shared, origin=origin, background=False
+    ).cache
     try:
         target = _make_target(request, cache)
         for series, directory in placed:
@@ -87,14 +90,14 @@ def run_prefetch(
     it in order: files under way are dropped, complete ones stay. Raises CacheError
     if there is no cache directory to be had, UsageError for a bad endpoint.
     """
-    ledger = DiskLedger(
+    cache = open_cache(
         request.cache_dir,
+        shared=request.cache_shared,
+        origin=origin_of(request.endpoint_url, request.source),
         cache_size=request.cache_size,
         min_free=request.min_free,
         keep_limits=True,
-    )
-    origin = origin_of(request.endpoint_url, request.source)
-    cache = DiskCache(request.cache_dir, origin=origin, ledger=ledger)
+    ).cache
     store = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,

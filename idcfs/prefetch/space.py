@@ -6,9 +6,8 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.cache import DiskCache
-from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.limits import measure_disk, resolve_limits
+from idcfs.cache.opening import open_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -67,6 +66,7 @@ def measure_cache(
     *,
     cache_size: str | None,
     min_free: str | None,
+    shared: bool | None = None,
     size_bytes: int,
     file_count: int,
     series: Callable[[], Collection[SeriesUUID]],
@@ -81,13 +81,14 @@ def measure_cache(
     if not root.exists():
         limits, held, pinned = resolve_limits(disk, 0, cache_size, min_free), 0, 0
     else:
-        ledger = DiskLedger(root, cache_size=cache_size, min_free=min_free, flush_s=None)
-        cache = DiskCache(root, ledger=ledger)  # refuses a directory that is not ours
+        cache, books = open_cache(
+            root, shared=shared, cache_size=cache_size, min_free=min_free, background=False
+        )
         try:
-            limits, held = ledger.limits(), ledger.totals().bytes
-            others = ledger.pins.all()
+            limits, held = books.limits(), books.totals().bytes
+            others = books.pins.all()
             others = others.difference(series()) if others else others
-            pinned = sum(each.bytes for each in ledger.accounts() if each.series in others)
+            pinned = sum(each.bytes for each in books.accounts() if each.series in others)
         finally:
             cache.close()
     room = disk.free_bytes + held - limits.min_free_bytes

@@ -179,7 +179,7 @@ class LedgerMachine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room is taken in pieces of 8 blocks, so that much is stored without asking."""
-    monkeypatch.setattr("idcfs.cache.disk_ledger._PIECE_SHARE", 8)
+    monkeypatch.setattr("idcfs.cache.room.PIECE_SHARE", 8)
 
 
 TestLedger = LedgerMachine.TestCase

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from idcfs.cache.limits import keep_limits
+from idcfs.cache.opening import open_cache
 from tests.support.mounting import DEADLINE_S, Launcher
 from tests.unit.cache.ledgers import BLOCK, on_disk, quiet
 
@@ -138,3 +139,20 @@ def test_nothing_chosen_is_a_usage_error(idcfs: Idcfs, filled: Path, verb: str) 
     done = idcfs("cache", verb, f"--cache-dir={filled}")
     assert done.returncode == 2
     assert f"say what to {verb}" in done.stderr
+
+
+def test_a_shared_cache_is_told_of_and_looked_after(
+    idcfs: Idcfs, filled: Path, known: dict[str, list[SeriesUUID]]
+) -> None:
+    where = f"--cache-dir={filled}"
+    open_cache(filled, shared=True).cache.close()
+    figures = answer(idcfs, "info", where)
+    assert figures["shared"] is True
+    assert (figures["series"], figures["files"], figures["bytes"]) == (6, 6, 21 * BLOCK)
+    assert "several hosts" in idcfs("cache", "info", where).stdout
+    answer(idcfs, "pin", where, str(known["lctsc"][0]))
+    evicted = answer(idcfs, "evict", where, "lctsc")
+    assert (evicted["series"], evicted["pinned"]) == (2, 1)
+    assert answer(idcfs, "verify", where, status=1)["objects"] == 4
+    assert answer(idcfs, "clear", where, "--yes", "--pinned")["failed"] == 0
+    assert not on_disk(filled)

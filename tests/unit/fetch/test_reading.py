@@ -651,7 +651,7 @@ async def test_a_changed_object_of_the_same_key_has_a_reader_of_its_own(
 
 def open_files(cache: DiskCache) -> int:
     """Count the open files of the cache, its lock apart."""
-    root = str(cache._root)
+    root = str(cache.root)
     links = []
     for name in os.listdir("/proc/self/fd"):
         try:

@@ -1,0 +1,349 @@
+"""The `Ledger` of a cache directory that several hosts share, without locks or a database.
+
+Room is taken in pieces, as from shared books, but each process writes into a file of its
+own what it has taken. Together with the last count of all files (`idcfs.cache.census`) that
+tells how full the cache is. Who finds it full counts it, and makes room (`idcfs.cache.sweep`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from idcfs.cache.book import Account, Hits, Totals
+from idcfs.cache.census import find_members, forget_census, occupied_bytes, read_census
+from idcfs.cache.eviction import Evicted
+from idcfs.cache.inventory import OBJECTS, PARTIAL
+from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
+from idcfs.cache.pins import Pins
+from idcfs.cache.recount import Drift, want_count
+from idcfs.cache.room import needed_bytes, piece_bytes
+from idcfs.cache.shared_scratch import ALIVE
+from idcfs.cache.sweep import STALE_S, Sweep
+from idcfs.errors import CacheError
+from idcfs.model import SeriesUUID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from idcfs.cache.ledger import Reservation
+    from idcfs.cache.shared_scratch import SharedScratch
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 10.0
+
+_PATIENCE_S = 30.0
+"""How long to wait for room while another process makes some."""
+
+_VAIN_S = 30.0
+"""How long nothing is stored once no room could be made: each try counts all files."""
+
+_POLL_S = 0.2
+
+_PARTS_SHARE = 8
+"""What part of the limit the pieces of closed objects may take, for each process: nobody else
+can remove them."""
+
+
+class SharedLedger:
+    """See the protocols `Ledger` and `Books`, and the module, for the contract.
+
+    `scratch` is this process's place. `cache_size`, `min_free` and `keep_limits` are as for
+    `DiskLedger`. Without `heartbeat_s` nothing is written by itself: others then take this
+    process for dead after `stale_s`. `clock` gives seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        scratch: SharedScratch,
+        cache_size: str | None = None,
+        min_free: str | None = None,
+        keep_limits: bool = False,
+        heartbeat_s: float | None = HEARTBEAT_S,
+        patience_s: float = _PATIENCE_S,
+        stale_s: float = STALE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._root = root
+        self._scratch = scratch
+        self._wanted = (cache_size, min_free)
+        self._keep_limits = keep_limits
+        self._patience_s = patience_s
+        self._clock = clock
+        self._skew_s = 0.0
+        self._limits: Limits | None = None
+        self.pins = Pins(root)
+        self._lock = threading.Lock()
+        self._free = self._outstanding = self._taken = self._wished = 0
+        self._idle = True
+        self._in_use: Counter[SeriesUUID] = Counter()
+        self._touched: set[SeriesUUID] = set()
+        self._asking = threading.Lock()
+        """Held by the one thread of this process that asks for room."""
+        self._sweep = Sweep(
+            root,
+            scratch=scratch,
+            pins=self.pins,
+            in_use=self._is_in_use,
+            now_s=self._now_s,
+            stale_s=stale_s,
+        )
+        self._in_vain_until_s = 0.0
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        if heartbeat_s is not None:
+            self._thread = threading.Thread(
+                target=self._keep_beating, args=(heartbeat_s,), name="idcfs-ledger", daemon=True
+            )
+            self._thread.start()
+
+    # What happens object by object.
+
+    def reserve(self, size_bytes: int) -> Reservation:
+        """See `Ledger.reserve`."""
+        needed = needed_bytes(size_bytes)
+        if not self._use_free(needed):
+            with self._asking:
+                if not self._use_free(needed):
+                    self._enlarge(needed)
+        return _Reservation(self._settle, needed)
+
+    def hold(self, series: SeriesUUID) -> None:
+        """Spare the series here, and soon show the others that it is in use."""
+        with self._lock:
+            self._in_use[series] += 1
+
+    def let_go(self, series: SeriesUUID) -> None:
+        """See `Ledger.let_go`."""
+        with self._lock:
+            self._in_use[series] -= 1
+            if self._in_use[series] <= 0:
+                del self._in_use[series]
+
+    def touch(self, series: SeriesUUID) -> None:
+        """See `Ledger.touch`."""
+        with self._lock:
+            self._touched.add(series)
+
+    def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
+        """Nothing: somebody else may have removed it too, and the next count will tell."""
+
+    def _settle(self, reserved_bytes: int, stored_bytes: int) -> None:
+        with self._lock:
+            self._outstanding -= reserved_bytes
+            self._free += reserved_bytes - stored_bytes
+
+    # Looking in, and telling.
+
+    def limits(self) -> Limits:
+        """See `Books.limits`."""
+        if self._limits is None:
+            try:
+                disk = measure_disk(self._root)
+            except OSError as exc:
+                raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+            census = read_census(self._root)
+            held_bytes = census.with_all(find_members(self._root)) if census else 0
+            self._limits = resolve_limits(
+                disk, held_bytes, *agree(self._root, *self._wanted, keep=self._keep_limits)
+            )
+        return self._limits
+
+    def totals(self) -> Totals:
+        """Count what the cache holds. Blocks for as long as that takes."""
+        accounts = self._sweep.accounts()
+        files = sum(each.files for each in accounts)
+        return Totals(len(accounts), files, self._sweep.held_bytes(accounts), 0)
+
+    def accounts(self) -> list[Account]:
+        """Count what the cache holds of each series. Blocks for as long as that takes."""
+        return self._sweep.accounts()
+
+    def hits(self) -> Hits:
+        """Nobody counts them in this mode."""
+        return Hits(0, 0)
+
+    def recount(self) -> Drift:
+        """Have the next who needs to know count anew."""
+        forget_census(self._root)
+        return Drift(0, 0)
+
+    def evict(self, series: Iterable[SeriesUUID], *, spare_pinned: bool = True) -> Evicted:
+        """Remove these series, unless this process uses them: others fetch them anew."""
+        return self._sweep.remove(series, spare_pinned=spare_pinned)
+
+    def pin(self, series: SeriesUUID) -> bool:
+        """See `Books.pin`. What is being removed at this instant is not saved by it."""
+        return self.pins.add(series)
+
+    def close(self) -> None:
+        """See `Ledger.close`."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._write_uses()
+
+    # Room.
+
+    def _use_free(self, needed: int) -> bool:
+        with self._lock:
+            self._idle = False
+            if needed > self._free:
+                return False
+            self._free -= needed
+            self._outstanding += needed
+            return True
+
+    def _enlarge(self, needed: int) -> None:
+        limits = self.limits()
+        if limits.size_bytes is not None and needed > limits.size_bytes:
+            raise CacheError(
+                f"an object of {needed:,} bytes is larger than the cache may get "
+                f"({limits.size_bytes:,} bytes)"
+            )
+        self._give_back()  # the remnant may be what is lacking
+        end_s = time.monotonic() + self._patience_s
+        try:
+            while not self._take(needed, limits):
+                if time.monotonic() < self._in_vain_until_s:
+                    raise CacheError(Evicted().tell_why(needed, limits))
+                evicted = self._sweep.make_room(needed, limits)
+                if evicted is None and time.monotonic() < end_s:
+                    time.sleep(_POLL_S)  # another process is at it
+                elif evicted is None or not (evicted.series or self._fits(needed, limits)):
+                    self._in_vain_until_s = time.monotonic() + _VAIN_S
+                    raise CacheError((evicted or Evicted()).tell_why(needed, limits))
+        except OSError as exc:
+            raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._taken -= self._free
+            self._free = 0
+
+    def _take(self, needed: int, limits: Limits) -> bool:
+        """Take a piece of room, or only what is needed; tell whether it could be had."""
+        try:
+            for wanted in (max(needed, piece_bytes(limits, measure_disk(self._root))), needed):
+                self._wished = wanted
+                self._state()  # before looking: of two who do so at once, one sees the other
+                if self._fits(wanted, limits, said_bytes=wanted):
+                    with self._lock:
+                        self._taken += wanted
+                        self._free += wanted - needed
+                        self._outstanding += needed
+                    want_count(self._root)
+                    return True
+            return False
+        finally:
+            self._wished = 0
+            self._state()
+
+    def _fits(self, more_bytes: int, limits: Limits, *, said_bytes: int = 0) -> bool:
+        """Tell whether so much more keeps to the limits, of which we have said so much."""
+        if measure_disk(self._root).free_bytes - more_bytes < limits.min_free_bytes:
+            return False
+        if limits.size_bytes is None:
+            return True
+        census = read_census(self._root)
+        if census is None:
+            return False
+        held_bytes = census.with_all(find_members(self._root))
+        return held_bytes + more_bytes - said_bytes <= limits.size_bytes
+
+    def _state(self) -> None:
+        """Tell the others what is taken, and what is wanted. Raises CacheError."""
+        with self._lock:
+            taken = self._taken + self._wished
+            written = self._taken - self._free - self._outstanding
+        try:
+            self._scratch.state(taken, written)
+            self._skew_s = (self._scratch.path / ALIVE).stat().st_mtime - self._clock()
+        except OSError as exc:
+            raise CacheError(f"cannot write to {self._scratch.path}: {exc.strerror}") from exc
+
+    def _now_s(self) -> float:
+        """Return the time by the server's clock, as our last sign of life told it."""
+        return self._clock() + self._skew_s
+
+    def _is_in_use(self, series: SeriesUUID) -> bool:
+        with self._lock:
+            return series in self._in_use
+
+    # Signs of life.
+
+    def _keep_beating(self, heartbeat_s: float) -> None:
+        failing = False
+        while not self._closing.wait(heartbeat_s):
+            try:
+                self.beat()
+                failing = False
+            except Exception as exc:  # the thread must go on: the server may come back
+                log = logger.debug if failing else logger.warning
+                log("%s", exc, exc_info=not isinstance(exc, CacheError))
+                failing = True
+
+    def beat(self) -> None:
+        """Show that this process lives, and what it uses. Blocks; raises CacheError."""
+        if self._idle and not self._outstanding:
+            self._give_back()
+        self._idle = True
+        self._state()
+        self._write_uses()
+        self._trim_parts()
+
+    def _write_uses(self) -> None:
+        """Renew the times of the series that were used. Never raises."""
+        with self._lock:
+            used = self._touched | set(self._in_use)
+            self._touched = set()
+        for series in used:
+            for tree in (OBJECTS, PARTIAL):
+                with suppress(OSError, ValueError):
+                    os.utime(self._root / tree / series[:2] / series)
+
+    def _trim_parts(self) -> None:
+        """Remove pieces of objects that are not open, the oldest first, if they are too many."""
+        limit = self.limits().size_bytes
+        with suppress(OSError):
+            excess = occupied_bytes(self._scratch.parts) - (limit or 0) // _PARTS_SHARE
+            if limit is None or excess <= 0:
+                return
+            series = sorted(self._scratch.parts.iterdir(), key=lambda path: path.stat().st_mtime)
+            for path in series:
+                if excess > 0 and not self._is_in_use(SeriesUUID(path.name)):
+                    excess -= occupied_bytes(path)
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+class _Reservation:
+    """A `Reservation` out of what a `SharedLedger` has taken."""
+
+    __slots__ = ("_reserved", "_settle")
+
+    def __init__(self, settle: Callable[[int, int], None], size_bytes: int) -> None:
+        self._settle = settle
+        self._reserved: int | None = size_bytes
+
+    def settle(self, series: SeriesUUID, stored_bytes: int, new_files: int = 0) -> None:
+        """See `Reservation.settle`."""
+        self._end(stored_bytes)
+
+    def release(self) -> None:
+        """See `Reservation.release`."""
+        self._end(0)
+
+    def _end(self, stored_bytes: int) -> None:
+        reserved, self._reserved = self._reserved, None
+        if reserved is not None:
+            self._settle(reserved, stored_bytes)
