@@ -142,12 +142,17 @@ class Book:
         self._run("DELETE FROM members WHERE name = ?", (member,))
 
     def add(self, series: SeriesUUID, size_bytes: int, files: int, now_s: float) -> None:
-        """Count more, or less, as a series'."""
+        """Count more, or less, as a series'.
+
+        Less than nothing, since who stored it has not told of it yet, is to be recounted.
+        """
         self._run(
-            "INSERT INTO series (uuid, bytes, files, first_used, last_used, queued) "
-            "VALUES (?, max(?, 0), max(?, 0), ?, ?, ?) ON CONFLICT (uuid) DO UPDATE SET "
-            "bytes = max(bytes + ?, 0), files = max(files + ?, 0)",
-            (series, size_bytes, files, now_s, now_s, now_s, size_bytes, files),
+            "INSERT INTO series (uuid, bytes, files, first_used, last_used, queued, recount) "
+            "VALUES (?1, max(?2, 0), max(?3, 0), ?4, ?4, ?4, ?2 < 0 OR ?3 < 0) "
+            "ON CONFLICT (uuid) DO UPDATE SET "
+            "recount = recount OR bytes + ?2 < 0 OR files + ?3 < 0, "
+            "bytes = max(bytes + ?2, 0), files = max(files + ?3, 0)",
+            (series, size_bytes, files, now_s),
         )
 
     def set_count(self, series: SeriesUUID, size_bytes: int, files: int, used_s: float) -> None:

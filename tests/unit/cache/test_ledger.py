@@ -42,6 +42,19 @@ def test_dropped_bytes_leave_the_books(root: Path) -> None:
     ledger.close()
 
 
+def test_what_is_dropped_before_it_was_told_of_is_counted(root: Path) -> None:
+    storing, dropping = quiet(root, None), quiet(root, None)
+    occupied = store(root, storing, name(1), 10_000)
+    (root / "objects" / name(1)[:2] / name(1) / "a.dcm").unlink()
+    dropping.dropped(name(1), occupied, 1)
+    dropping.flush()
+    storing.flush()
+    dropping.flush()
+    assert in_books(dropping) == on_disk(root) == {}
+    storing.close()
+    dropping.close()
+
+
 def test_hits_are_what_was_opened_and_need_not_be_fetched(root: Path) -> None:
     ledger = quiet(root, None)
     assert ledger.hits().ratio is None
