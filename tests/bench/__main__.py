@@ -90,9 +90,9 @@ def main(
     docs/ is left alone unless every row was measured with every peer.
     """
     plan = Plan(
-        rows=_choose_rows(rows, quick=quick),
+        rows=choose_rows(rows, quick=quick),
         rounds=1 if quick else rounds,
-        peers=_choose_peers("" if without_peers else peers, quick=quick),
+        peers=choose_peers("" if without_peers else peers, quick=quick),
         quick=quick,
     )
     try:
@@ -113,7 +113,8 @@ def _split(words: str) -> list[str]:
     return [word.strip() for word in words.split(",") if word.strip()]
 
 
-def _choose_rows(names: str | None, *, quick: bool) -> tuple[Row, ...]:
+def choose_rows(names: str | None, *, quick: bool) -> tuple[Row, ...]:
+    """Return the rows to measure. Raises UsageError for a name that no row has."""
     by_name = {row.name: row for row in ROWS}
     if names is None:
         return tuple(row for row in ROWS if row.quick or not quick)
@@ -122,7 +123,8 @@ def _choose_rows(names: str | None, *, quick: bool) -> tuple[Row, ...]:
     return tuple(by_name[name] for name in _split(names))
 
 
-def _choose_peers(names: str | None, *, quick: bool) -> frozenset[str] | None:
+def choose_peers(names: str | None, *, quick: bool) -> frozenset[str] | None:
+    """Return the peers to measure, None for all. Raises UsageError for an unknown one."""
     if names is None:
         return frozenset(QUICK_PEERS) if quick else None
     known = {name for row in ROWS for name in row.contestants}
