@@ -70,11 +70,11 @@ class Catalog:
     def size(self, rows: Iterable[int]) -> SelectionSize:
         """Return the number of series, instances and bytes of these index rows."""
         with connect(self.index) as connection:
-            create_row_table(connection, "selected", rows)
+            source = create_row_table(connection, "selected", rows)
             found = connection.execute(
                 "SELECT count(*), coalesce(sum(TRY_CAST(instanceCount AS BIGINT)), 0), "
                 "coalesce(sum(CAST(round(series_size_MB * 1e6) AS HUGEINT)), 0) "
-                "FROM all_series WHERE idcfs_row IN (SELECT r FROM selected)"
+                f"FROM {source} WHERE idcfs_row IN (SELECT r FROM selected)"
             ).fetchall()
         series_count, instance_count, size_bytes = found[0]
         return SelectionSize(int(series_count), int(instance_count), int(size_bytes))
@@ -102,9 +102,9 @@ class Catalog:
     def uuids(self, rows: Iterable[int]) -> list[SeriesUUID]:
         """Return the `crdc_series_uuid` of these index rows, in their order."""
         with connect(self.index) as connection:
-            create_row_table(connection, "selected", rows)
+            source = create_row_table(connection, "selected", rows)
             found = connection.execute(
-                "SELECT crdc_series_uuid FROM all_series WHERE idcfs_row IN "
+                f"SELECT crdc_series_uuid FROM {source} WHERE idcfs_row IN "
                 "(SELECT r FROM selected) AND crdc_series_uuid IS NOT NULL ORDER BY idcfs_row"
             ).fetchall()
         return [SeriesUUID(uuid) for (uuid,) in found]

@@ -27,8 +27,8 @@ def stream_series_paths(
     with connect(index) as connection:
         chosen = "series"
         if rows is not None:
-            create_row_table(connection, "selected", rows)
-            chosen = "all_series WHERE idcfs_row IN (SELECT r FROM selected)"
+            source = create_row_table(connection, "selected", rows)
+            chosen = f"{source} WHERE idcfs_row IN (SELECT r FROM selected)"
         source = (
             f"SELECT *, {INSTANCES} AS instances, {SIZE} AS size FROM (SELECT * FROM {chosen}) "
             f"WHERE {VALID_UUID} AND {VALID_BUCKET}"
