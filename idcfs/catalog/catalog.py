@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from idcfs.catalog.citations import Attribution, attribute
 from idcfs.catalog.engine import columns_of, connect
 from idcfs.catalog.index import Index
 from idcfs.catalog.layouts import open_layout
@@ -120,6 +121,10 @@ class Catalog:
                 [" ".join(uuids)],
             ).fetchall()
         return {SeriesUUID(uuid): collection for uuid, collection in found}
+
+    def attribute(self, rows: Iterable[int]) -> Attribution:
+        """Return what must be cited for these index rows; see `citations.attribute`."""
+        return attribute(self.index, rows)
 
     def query(self, sql: str) -> QueryResult:
         """Answer one SELECT of a user's; see `query.run_query`."""
