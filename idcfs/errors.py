@@ -39,6 +39,11 @@ class AccessDeniedError(StoreError):
 class StoreUnavailableError(StoreError):
     """The store could not be reached, timed out, or is overloaded; later may be better."""
 
+    asks_for_less: bool = False
+    """Whether the store said that too much is asked of it (429, 503 Slow Down)."""
+    retry_after_s: float | None = None
+    """How long it asked to be left alone, if it said."""
+
 
 class IntegrityError(StoreError):
     """What arrived is not what the listing promised: wrong length, checksum or ETag."""

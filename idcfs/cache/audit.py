@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from idcfs.cache.files import OPENING, Descriptor, read_exactly, remove_same
 from idcfs.cache.inventory import OBJECTS, PARTIAL, list_objects
 from idcfs.cache.listings import decode_listing
-from idcfs.cache.partial import is_unbegun, open_described, read_footer
+from idcfs.cache.partial import is_unbegun, open_described, read_footer, take_apart
 from idcfs.cache.paths import Paths
 from idcfs.cache.scratch import Scratch
 from idcfs.cache.sums import find_sums, keep_sums, remake_sums
+from idcfs.cache.units import is_small
 from idcfs.errors import CacheError
 from idcfs.model import Extent, ObjectRef, SeriesUUID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from idcfs.cache.blocks import Blocks
@@ -56,24 +57,28 @@ def verify_cache(
     root: Path,
     *,
     drop: bool = True,
+    series: Collection[SeriesUUID] | None = None,
     shared: SharedScratch | None = None,
     observe: Callable[[Checked], None] = lambda checked: None,
 ) -> Iterator[Damage]:
     """Compare every stored block with its checksum, and yield what is damaged.
 
-    With `drop`, a damaged whole object is removed, and of an incomplete one the damaged
-    blocks; in a directory that several hosts share (`shared` is this process's place there)
-    objects that are not whole are not looked at. Safe beside mounts and prefetches: what
-    comes or goes meanwhile may be passed over. `observe` is called after each object. Blocks
-    for as long as reading the whole cache takes; what cannot be read counts as damaged.
+    With `drop`, a damaged small object is removed, and of others the damaged blocks. `series`
+    are all that is looked at; None is everything. In a directory that several hosts share
+    (`shared` is this process's place there) objects that are not whole are passed over. Safe
+    beside mounts and prefetches: what comes or goes meanwhile may be passed over. `observe`
+    is called after each object. Blocks for as long as reading all that takes; what cannot be
+    read counts as damaged.
     """
     checked = Checked()
     scratch: ScratchSpace = shared or Scratch(root / "scratch")
     try:
         for tree in (OBJECTS, PARTIAL) if shared is None else (OBJECTS,):
             check = _check_whole if tree == OBJECTS else _check_partial
-            for series, name in list_objects(root, tree):
-                auditor = _Auditor(root, series, name, checked, scratch, drop)
+            for uuid, name in list_objects(root, tree, series):
+                auditor = _Auditor(
+                    root, uuid, name, checked, scratch, drop=drop, is_shared=shared is not None
+                )
                 found = check(auditor)
                 if found is not None:
                     yield found
@@ -94,7 +99,9 @@ class _Auditor:
         name: str,
         checked: Checked,
         scratch: ScratchSpace,
+        *,
         drop: bool,
+        is_shared: bool,
     ) -> None:
         self.root = root
         self.series = series
@@ -103,6 +110,7 @@ class _Auditor:
         self.checked = checked
         self.scratch = scratch
         self.drop = drop
+        self.is_shared = is_shared
 
     def damage(self, reason: str, bad_bytes: int, *, dropped: bool) -> Damage:
         return Damage(self.series, self.name, reason, bad_bytes, dropped)
@@ -111,6 +119,14 @@ class _Auditor:
         if self.drop:
             remove_same(path, status)
         return self.drop
+
+    def drop_blocks(self, blocks: Blocks, bad: list[int]) -> bool:
+        """Drop the bad blocks of a whole object alone, if it is not small; tell whether."""
+        if not self.drop or self.is_shared or is_small(blocks.size_bytes):
+            return False
+        with suppress(OSError):
+            return take_apart(self.paths, blocks, bad) is not None
+        return False
 
     def find_ref(self) -> ObjectRef | None:
         """Return what a kept listing promises of the object, rather one that gives its MD5."""
@@ -169,11 +185,8 @@ def _check_whole(auditor: _Auditor) -> Damage | None:
     if not bad:
         return None
     bad_bytes = sum(blocks.extent_of(range(one, one + 1)).length for one in bad)
-    return auditor.damage(
-        f"block {bad[0]} is not what was stored",
-        bad_bytes,
-        dropped=auditor.drop_file(path, status),
-    )
+    dropped = auditor.drop_blocks(blocks, bad) or auditor.drop_file(path, status)
+    return auditor.damage(f"block {bad[0]} is not what was stored", bad_bytes, dropped=dropped)
 
 
 def _adopt(auditor: _Auditor, file: Descriptor, size_bytes: int) -> Blocks | None:

@@ -52,6 +52,10 @@ class Blocks:
         numbers = self.numbers(extent)
         return self._states.find(_MISSING, numbers.start, numbers.stop) < 0
 
+    def has_block(self, number: int) -> bool:
+        """Tell whether one block is stored."""
+        return self._states[number] != _MISSING
+
     def is_verified(self, extent: Extent) -> bool:
         """Tell whether every block that `extent` touches has been compared to its checksum.
 

@@ -45,6 +45,10 @@ _PATIENCE_S = 4.0
 """How long to wait for room while everything is in use: twice what others may keep a
 series locked that they have just written."""
 
+BOOKS_PATIENCE_S = 600.0
+"""How long to wait for books that are being made anew: a million files take 5 s if their
+directories are in memory, and minutes if a slow disk must be asked for each."""
+
 _RETRY_S = 0.05
 _RECOUNTED_AT_ONCE = 8
 
@@ -54,7 +58,8 @@ class DiskLedger:
 
     `cache_size` and `min_free` are as users write them (`limits.parse_amount`); where they
     are None, what was kept last is used. With `keep_limits` they are kept. `clock` gives
-    seconds since the epoch; without `flush_s` nothing is written by itself. Nothing is
+    seconds since the epoch; without `flush_s` nothing is written by itself. Who wants room
+    waits for `books_patience_s` at most while somebody counts lost books anew. Nothing is
     touched before the first use.
     """
 
@@ -68,6 +73,7 @@ class DiskLedger:
         clock: Callable[[], float] = time.time,
         flush_s: float | None = FLUSH_S,
         patience_s: float = _PATIENCE_S,
+        books_patience_s: float = BOOKS_PATIENCE_S,
     ) -> None:
         self._root = root
         self._directory = root / "ledger"
@@ -75,6 +81,7 @@ class DiskLedger:
         self._keep_limits = keep_limits
         self._clock = clock
         self._patience_s = patience_s
+        self._books_patience_s = books_patience_s
         self._waited_in_vain = False
         self._limits: Limits | None = None
         self._touched: dict[SeriesUUID, float] = {}
@@ -103,6 +110,10 @@ class DiskLedger:
                 target=self._keep_flushing, args=(flush_s,), name="idcfs-ledger", daemon=True
             )
             self._thread.start()
+
+    def prepare(self) -> None:
+        """Have the books looked into soon, in the background: lost ones take a while to count."""
+        self._become_due()
 
     # What happens object by object.
 
@@ -215,8 +226,19 @@ class DiskLedger:
                 self._uses.leave()
             self._accounts.close()
 
+    @contextmanager
+    def _books_in_time(self) -> Iterator[None]:
+        if not self._books.acquire(timeout=self._books_patience_s):
+            raise CacheError(
+                "the books of the cache are being made anew; until then it stores nothing"
+            )
+        try:
+            yield
+        finally:
+            self._books.release()
+
     def _enlarge(self, needed: int) -> Reservation:
-        with self._books:
+        with self._books_in_time():
             if (reservation := self._room.take(needed)) is not None:
                 return reservation  # another thread has enlarged it meanwhile
             limits = self._begin()

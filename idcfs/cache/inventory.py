@@ -16,7 +16,7 @@ from idcfs.errors import CacheError
 from idcfs.model import SeriesUUID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 OBJECTS = "objects"
@@ -56,13 +56,23 @@ def count_series(root: Path, series: SeriesUUID) -> tuple[int, int]:
     return size_bytes, files
 
 
-def list_objects(root: Path, tree: str) -> Iterator[tuple[SeriesUUID, str]]:
-    """Yield the series and names of all objects in one of the trees, a directory at a time."""
-    for prefix in sorted(_directories(root / tree)):
-        for series in sorted(_directories(root / tree / prefix)):
-            if series[:2] == prefix:
-                for entry in _files(root / tree / prefix / series):
-                    yield SeriesUUID(series), entry.name
+def list_objects(
+    root: Path, tree: str, series: Collection[SeriesUUID] | None = None
+) -> Iterator[tuple[SeriesUUID, str]]:
+    """Yield the series and names of objects in one of the trees, a directory at a time.
+
+    `series` are those that are wanted; None is all.
+    """
+    for each in _series_in(root / tree) if series is None else filter(is_plain, series):
+        for entry in _files(root / tree / each[:2] / each):
+            yield each, entry.name
+
+
+def _series_in(tree: Path) -> Iterator[SeriesUUID]:
+    for prefix in sorted(_directories(tree)):
+        for name in sorted(_directories(tree / prefix)):
+            if name[:2] == prefix:
+                yield SeriesUUID(name)
 
 
 def remove_series(root: Path, series: SeriesUUID) -> int:

@@ -76,6 +76,10 @@ class Books(Ledger, Protocol):
 
     pins: Pins
 
+    def prepare(self) -> None:
+        """Have the books looked into soon, in the background. Never blocks."""
+        ...
+
     def limits(self) -> Limits:
         """Return the limits that this process keeps to. Blocks."""
         ...

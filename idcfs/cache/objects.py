@@ -20,7 +20,7 @@ from idcfs.cache.blocks import Blocks
 from idcfs.cache.files import Descriptor, read_exactly, remove_same
 from idcfs.cache.held import Held, Services, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
-from idcfs.cache.partial import begin_partial, table_bytes
+from idcfs.cache.partial import begin_partial, table_bytes, take_apart
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.sums import keep_sums
 from idcfs.cache.units import adjacent, is_small, unit_bytes, units
@@ -385,15 +385,36 @@ class DiskObject:
             if held is None:
                 return
             if held.partial is None:
-                with suppress(OSError):
-                    remove_same(self._path, os.fstat(held.file.number))
-                self._drop(held)
+                if not self._take_apart(held, extent):
+                    with suppress(OSError):
+                        remove_same(self._path, os.fstat(held.file.number))
+                    self._drop(held)
                 return
             try:
                 held.partial.clear(held.blocks.numbers(extent))
             except (OSError, CacheError):
                 held.partial.remove()
                 self._drop(held)
+
+    def _take_apart(self, held: Held, extent: Extent) -> bool:
+        """Keep the good blocks of a whole object that is not small; tell whether that worked.
+
+        Not where other hosts look on, and not if the disk cannot read what was stored.
+        """
+        if is_small(self._size) or self._paths.shared is not None:
+            return False
+        numbers = held.blocks.numbers(extent)
+        span = held.blocks.extent_of(numbers)
+        try:
+            bad = held.blocks.check(span, read_exactly(held.file, span, self._path))
+            partial = take_apart(self._paths, held.blocks, bad or numbers)
+        except (OSError, CacheError):
+            return False
+        if partial is None:
+            return False
+        self._held = held_part(self._paths, partial)
+        self._services.ledger.dropped(self._ref.series, -table_bytes(self._size))
+        return True
 
     def _drop(self, held: Held) -> None:
         """Forget a file whose name is gone, and take it off the books. The lock is held."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from idcfs.cache.census import find_members
 from idcfs.cache.disk import DiskCache
-from idcfs.cache.disk_ledger import FLUSH_S, DiskLedger
+from idcfs.cache.disk_ledger import BOOKS_PATIENCE_S, FLUSH_S, DiskLedger
 from idcfs.cache.shared_ledger import HEARTBEAT_S, SharedLedger
 from idcfs.cache.shared_scratch import SHARED, SharedScratch
 from idcfs.cache.sweep import STALE_S
@@ -28,6 +28,8 @@ _REMOTE_TYPES = frozenset(
     | {"9p", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "fuse.sshfs", "fuse.cephfs"}
 )
 """File systems that several hosts may have mounted, as /proc/self/mountinfo calls them."""
+
+_HURRY_S = 1.0
 
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -50,12 +52,15 @@ def open_cache(
     keep_limits: bool = False,
     verify_reads: bool = False,
     background: bool = True,
+    hurried: bool = False,
 ) -> OpenCache:
     """Open the cache in a directory, for one host or, with `shared`, for several.
 
     None is what was last said for this directory. The other arguments are those of
     `DiskCache` and of the ledgers. Without `background` no thread writes down what
-    happens: for commands that end soon. Raises CacheError.
+    happens: for commands that end soon. Who is `hurried`, as somebody waits for each read,
+    does not wait for lost books to be counted, and stores nothing until then. Raises
+    CacheError.
     """
     is_shared = is_shared_directory(root) if shared is None else shared
     books: Books
@@ -67,6 +72,7 @@ def open_cache(
             min_free=min_free,
             keep_limits=keep_limits,
             flush_s=FLUSH_S if background else None,
+            books_patience_s=_HURRY_S if hurried else BOOKS_PATIENCE_S,
         )
     else:
         books = SharedLedger(
@@ -90,6 +96,7 @@ def open_cache(
         _enter_shared_mode(root)
     elif background:
         _warn_of_other_hosts(root)
+        books.prepare()
     return OpenCache(cache, books)
 
 

@@ -26,7 +26,7 @@ from idcfs.errors import CacheError
 from idcfs.model import Extent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from idcfs.cache.paths import Paths
@@ -98,6 +98,16 @@ class PartialFile:
             self.require_live()
             self._write_records(numbers.start, [(0, 0)] * len(numbers))
 
+    def write_table(self) -> None:
+        """Write down what is known of all blocks. The file is locked. Raises OSError."""
+        self._write_records(
+            0,
+            [
+                (each, each ^ _MASK) if self.blocks.has_block(number) else (0, 0)
+                for number, each in enumerate(self.blocks.sums)
+            ],
+        )
+
     def require_live(self) -> None:
         """Raise CacheError unless the file has its name and its table still."""
         status = os.fstat(self.file.number)
@@ -135,6 +145,29 @@ class PartialFile:
         write_fully(self.file.number, table, _table_offset(self._size) + _RECORD.size * first)
 
 
+def take_apart(paths: Paths, blocks: Blocks, bad: Collection[int]) -> PartialFile | None:
+    """Turn a whole object back into one that fills, without its bad blocks.
+
+    `blocks` are those of the whole. Who has it open goes on reading the same file. None if
+    somebody else has changed it meanwhile. Raises OSError, and then the object counts as
+    missing, if its table could be written in part only.
+    """
+    file = Descriptor(os.open(paths.whole, os.O_RDWR | OPENING))
+    with paths.locked(file.number):
+        if os.fstat(file.number).st_size != blocks.size_bytes:
+            return None
+        _start(file.number, blocks.size_bytes, paths.identity, blocks.block_bytes)
+        partial = PartialFile(paths, file, blocks.size_bytes, blocks.block_bytes)
+        good = [number for number in range(blocks.count) if number not in bad]
+        for number in good:
+            partial.blocks.note_stored(number, blocks.sums[number])
+        partial.write_table()
+        paths.partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.link(paths.whole, paths.partial)
+        paths.whole.unlink()
+    return partial
+
+
 def open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFile | None:
     """Return what an open file holds of an object; None if it is damaged. Raises OSError."""
     found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
@@ -162,7 +195,7 @@ def begin_partial(paths: Paths, size_bytes: int) -> PartialFile:
             if not status.st_nlink:
                 continue  # removed before it was locked
             if status.st_size == 0:
-                _start(file.number, size_bytes, paths.identity)
+                _start(file.number, size_bytes, paths.identity, sizes.BLOCK_BYTES)
             partial = open_described(paths, file, size_bytes)
             if partial is not None:
                 return partial
@@ -224,12 +257,12 @@ def table_bytes(size_bytes: int) -> int:
     return -(-table // _PAGE_BYTES) * _PAGE_BYTES
 
 
-def _start(fd: int, size_bytes: int, identity: bytes) -> None:
-    os.ftruncate(fd, _file_bytes(size_bytes, sizes.BLOCK_BYTES))
-    fields = (_MAGIC, sizes.BLOCK_BYTES, size_bytes, identity)
+def _start(fd: int, size_bytes: int, identity: bytes, block_bytes: int) -> None:
+    os.ftruncate(fd, _file_bytes(size_bytes, block_bytes))
+    fields = (_MAGIC, block_bytes, size_bytes, identity)
     checksum = zlib.crc32(_FOOTER.pack(*fields, 0)[:_CHECKED_BYTES])
     footer = _FOOTER.pack(*fields, checksum)
-    write_fully(fd, footer, _file_bytes(size_bytes, sizes.BLOCK_BYTES) - _FOOTER.size)
+    write_fully(fd, footer, _file_bytes(size_bytes, block_bytes) - _FOOTER.size)
 
 
 def _table_offset(size_bytes: int) -> int:

@@ -81,8 +81,8 @@ class CachedObject(Protocol):
     def discard(self, extent: Extent) -> None:
         """Drop what holds `extent`, because it proved unreadable. Never raises.
 
-        That is the blocks that it touches while the object is incomplete, else the
-        object.
+        That is the blocks that it touches, or all of a small object that is whole, or what
+        cannot be read.
         """
         ...
 

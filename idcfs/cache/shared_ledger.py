@@ -107,6 +107,9 @@ class SharedLedger:
             )
             self._thread.start()
 
+    def prepare(self) -> None:
+        """Nothing: there are no books that could be lost."""
+
     # What happens object by object.
 
     def reserve(self, size_bytes: int) -> Reservation:

@@ -71,21 +71,31 @@ def info(
 
 
 @cache.command()
-@_cache_options
+@_chosen_options
 @click.option("--keep-damaged", is_flag=True, help="Only report; do not drop what is damaged.")
 @log_option
-def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
-    """Compare every byte in the cache with its checksum, and count what is there.
+def verify(
+    identifiers: tuple[str, ...],
+    selected: Selected,
+    index_path: Path | None,
+    cache_dir: Path | None,
+    as_json: bool,
+    keep_damaged: bool,
+) -> int:
+    """Compare every byte in the cache, or of a selection, with its checksum; count all files.
 
     What is damaged is dropped, and fetched anew when it is wanted. Exits with 1 if
     anything was damaged.
     """
     from idcfs.cache.audit import Checked, verify_cache
 
+    chosen, problems = None, list[str]()
+    if _is_anything_chosen(identifiers, selected):
+        chosen, problems = _choose(identifiers, selected, index_path, "verify")
     checked = Checked()
     damaged: list[Damage] = []
     with _open(cache_dir) as (cache, ledger):
-        with _progress(ledger.totals().bytes) as observe:
+        with _progress(_stored_bytes(ledger, chosen)) as observe:
 
             def see(so_far: Checked) -> None:
                 nonlocal checked
@@ -93,7 +103,11 @@ def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
                 observe(so_far.size_bytes)
 
             for each in verify_cache(
-                cache.root, drop=not keep_damaged, shared=cache.shared, observe=see
+                cache.root,
+                drop=not keep_damaged,
+                series=chosen,
+                shared=cache.shared,
+                observe=see,
             ):
                 fate = "dropped" if each.dropped else "kept"
                 complain(f"series {each.series}, {each.name}: {each.reason} ({fate})")
@@ -113,7 +127,14 @@ def verify(cache_dir: Path | None, as_json: bool, keep_damaged: bool) -> int:
             f"{checked.objects:,} files checked ({human_bytes(checked.size_bytes)}), "
             f"{len(damaged):,} damaged; {drift.series:,} series counted anew"
         )
-    return int(bool(damaged))
+    return int(bool(damaged or problems))
+
+
+def _stored_bytes(ledger: Books, chosen: list[SeriesUUID] | None) -> int:
+    if chosen is None:
+        return ledger.totals().bytes
+    wanted = set(chosen)
+    return sum(account.bytes for account in ledger.accounts() if account.series in wanted)
 
 
 @cache.command()
@@ -231,13 +252,17 @@ def _open(cache_dir: Path | None) -> Iterator[OpenCache]:
         opened.cache.close()
 
 
+def _is_anything_chosen(identifiers: tuple[str, ...], selected: Selected) -> bool:
+    return bool(identifiers or selected.manifest) or not selected.selection.is_everything
+
+
 def _choose(
     identifiers: tuple[str, ...], selected: Selected, index_path: Path | None, verb: str
 ) -> tuple[list[SeriesUUID], list[str]]:
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.chosen import choose
 
-    if not (identifiers or selected.manifest) and selected.selection.is_everything:
+    if not _is_anything_chosen(identifiers, selected):
         raise UsageError(f"say what to {verb}: a collection, a patient, … or --where")
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)

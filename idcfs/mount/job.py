@@ -92,6 +92,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         min_free=request.min_free,
         keep_limits=True,
         verify_reads=request.verify_reads,
+        hurried=True,
     ).cache
     manager = ServiceManager.from_environment(os.environ)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from idcfs.errors import UsageError
+from idcfs.store.connections import DEFAULT_PORTS, Server
 
 Source = Literal["aws", "gcs"]
 """Who hosts the copy that is read: Amazon or Google."""
@@ -24,6 +26,14 @@ _GCS_BUCKETS = {
 """Google's names of the buckets that the index names as Amazon does
 (`aws_bucket` and `gcs_bucket` of idc-index-data 25)."""
 
+_AWS_HOST = "s3.amazonaws.com"
+
+_BUCKET = re.compile("[a-zA-Z0-9][a-zA-Z0-9._-]{2,254}")
+"""S3's oldest buckets have names that are not allowed any more."""
+
+_HOST_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""A bucket that can stand in a host name. With a dot in it, no certificate would fit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -37,6 +47,27 @@ class Endpoint:
     def bucket_name(self, bucket: str) -> str:
         """Return what the index's `bucket` is called here; unknown names stay as they are."""
         return _GCS_BUCKETS.get(bucket, bucket) if self.source == "gcs" else bucket
+
+    def locate(self, bucket: str) -> tuple[Server, str]:
+        """Return the server of a bucket, and the path there below which its keys are.
+
+        Amazon has a host name for each bucket; elsewhere the bucket is part of the path.
+        Raises ValueError for what cannot be the name of a bucket.
+        """
+        if not _BUCKET.fullmatch(bucket):
+            raise ValueError(f"no bucket can be called {bucket!r}")
+        if self.is_aws:
+            if _HOST_BUCKET.fullmatch(bucket):
+                return Server("https", f"{bucket}.{_AWS_HOST}", 443), ""
+            return Server("https", _AWS_HOST, 443), f"/{bucket}"
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        server = Server(
+            parts.scheme,
+            host if host.isascii() else host.encode("idna").decode(),
+            parts.port or DEFAULT_PORTS[parts.scheme],
+        )
+        return server, f"{quote(parts.path, safe='/%~')}/{bucket}"
 
 
 def get_endpoint(endpoint_url: str | None, source: Source) -> Endpoint:
@@ -72,7 +103,7 @@ def object_url(bucket: str, key: str) -> str:
 
 
 def _check_url(url: str) -> None:
-    """Refuse what botocore would only refuse, or misread, at the first request."""
+    """Refuse what would only fail, or be misread, at the first request."""
     wrong = UsageError(
         f"{url!r} is not the URL of an object store: write it like https://host or http://host:9000"
     )

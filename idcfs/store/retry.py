@@ -1,9 +1,8 @@
 """When to try again, and how long to wait before it.
 
-botocore's own retries are switched off in favour of this: they cannot resume a
-body, and their quota is one bucket of tokens a client (500, at 14 a retry, with
-one back for each success: botocore 1.44), so that an outage of a minute would
-leave a mount of many days without retries for hours.
+There is no quota of retries for all requests together, as AWS's own libraries have one:
+an outage of a minute would use it up, and leave a mount of many days without retries for
+hours.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from idcfs.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,10 @@ class Attempts:
             self._progress_at = self._clock()
 
     def wait_or_raise(self, error: StoreError) -> None:
-        """Wait before the next attempt, or raise `error` if there is to be none."""
+        """Wait before the next attempt, or raise `error` if there is to be none.
+
+        A store that asks for a longer pause gets it, as far as the policy's longest.
+        """
         self._failures = 1 if self._fresh_bytes >= _PROGRESS_BYTES else self._failures + 1
         self._fresh_bytes = 0
         idle_s = self._clock() - self._progress_at
@@ -82,4 +86,6 @@ class Attempts:
             raise error
         # Half of the pause is random, so that the threads which failed together
         # do not come back together.
-        self._sleep(self._policy.pause_s(self._failures) * random.uniform(0.5, 1))
+        pause_s = self._policy.pause_s(self._failures) * random.uniform(0.5, 1)
+        asked_s = error.retry_after_s if isinstance(error, StoreUnavailableError) else None
+        self._sleep(max(pause_s, min(asked_s or 0.0, self._policy.longest_pause_s)))

@@ -1,8 +1,8 @@
 """Lists and reads any S3 endpoint, unsigned: Amazon's, Google's or one of the user's own.
 
 This module decides: what is tried again, where a body that broke off is
-resumed, when a listing is refused. `wire` does the requests. botocore is only
-loaded, and its client only made, when the first request is due.
+resumed, when a listing is refused. `wire` does the requests; it is loaded, and TLS
+with it, when the first one is due.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from idcfs.store.retry import DEFAULT_POLICY, Attempts, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from idcfs.store.pages import Page
     from idcfs.store.protocol import Sink, StoredObject
-    from idcfs.store.wire import Page, Wire
+    from idcfs.store.wire import Wire
 
 __all__ = ["S3Store", "Source"]
 
@@ -34,11 +35,11 @@ class S3Store:
 
     At most `max_connections` requests run at once; further callers wait for
     their turn. A request that cannot succeed ends within about a minute: each
-    wait for the network is bounded by the two timeouts, and the number of tries
-    and the time without progress by `retry`. Two things take longer: a server that
-    uses up several timeouts in its last try, to connect, to answer and twice for the
-    body (nearly two minutes in all), and one that drips a header or a listing,
-    whose bytes nobody counts. A body that comes at 1 KiB a second or more is let come.
+    wait for the network is bounded by the two timeouts, as are the headers as a whole,
+    and the number of tries and the time without progress by `retry`. A server that uses
+    up several timeouts in its last try, to connect, to answer and twice for the body,
+    takes nearly two minutes in all. An object's bytes that come at 1 KiB a second or more
+    are let come; a page of a listing must be there within a minute.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class S3Store:
         # The generator, not this loop, handles errors: those of the sink stay apart.
         with closing(self._chunks(self._endpoint.bucket_name(bucket), key, extent, etag)) as chunks:
             for chunk in chunks:
-                sink(memoryview(chunk))
+                sink(chunk)
 
     def close(self) -> None:
         """Close idle connections, and end pauses between attempts."""
@@ -104,7 +105,7 @@ class S3Store:
 
     def _chunks(
         self, bucket: str, key: str, extent: Extent, etag: str
-    ) -> Generator[bytes, None, None]:
+    ) -> Generator[memoryview, None, None]:
         """Yield the bytes of `extent`, resuming behind the last one after a break."""
         from idcfs.store.wire import BodyMismatchError
 

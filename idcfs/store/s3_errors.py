@@ -1,17 +1,11 @@
-"""Which of our errors stands for which of botocore's, in one table.
-
-Imports botocore: only `wire` imports this, and that only when the first request
-is made.
-"""
+"""Which of our errors stands for which answer, and for which failure of the network."""
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING
-
-from botocore import exceptions as aws
-from botocore.parsers import ResponseParserError
-from urllib3 import exceptions as http
 
 from idcfs.errors import (
     AccessDeniedError,
@@ -20,6 +14,14 @@ from idcfs.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from idcfs.store.dialling import (
+    CertificatesError,
+    ConnectTimeoutError,
+    ProxyFailedError,
+    ProxyRefusedError,
+    UnreachableError,
+)
+from idcfs.store.http import MalformedAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 _BUSY = "{endpoint} is overloaded or out of order ({answer}); try again later"
 _OTHER = "the exchange with {endpoint} failed ({reason}); check --endpoint-url"
 _CHECK = "check the network, the proxy settings and --endpoint-url"
+_NOT_S3 = (
+    "{endpoint} does not speak S3: its answer cannot be parsed; check --endpoint-url,"
+    " and whether the network shows a log-in page"
+)
 
 # HTTP status → our error, and what to tell. `{answer}` is the status with S3's own code.
 _BY_STATUS: dict[int, tuple[type[StoreError], str]] = {
@@ -56,95 +62,109 @@ _BY_STATUS: dict[int, tuple[type[StoreError], str]] = {
     504: (StoreUnavailableError, _BUSY),
 }
 
+# The proxy's status when asked to connect → our error; others may pass.
+_BY_PROXY_STATUS: dict[int, tuple[type[StoreError], str]] = {
+    403: _BY_STATUS[403],
+    407: _BY_STATUS[407],
+}
+_PROXY_FAILS = (
+    StoreUnavailableError,
+    "the proxy on the way to {endpoint} cannot connect there ({answer}); " + _CHECK,
+)
+
 # Exception → our error, and what to tell. The first that fits counts.
-_BY_CLASS: tuple[tuple[tuple[type[Exception], ...], type[StoreError], str], ...] = (
+_BY_CLASS: tuple[tuple[type[Exception], type[StoreError], str], ...] = (
     (
-        (aws.ConnectTimeoutError, http.ConnectTimeoutError),
+        ssl.SSLCertVerificationError,
+        StoreUnavailableError,
+        "the certificate of {endpoint} is not trusted ({reason}); where a proxy inspects TLS,"
+        " name its CA file in AWS_CA_BUNDLE",
+    ),
+    (
+        CertificatesError,
+        StoreError,
+        "the trusted certificates cannot be read ({reason}); check AWS_CA_BUNDLE",
+    ),
+    (
+        ConnectTimeoutError,
         StoreUnavailableError,
         "{endpoint} did not accept a connection in time; " + _CHECK,
     ),
+    (TimeoutError, StoreUnavailableError, "{endpoint} stopped answering; " + _CHECK),
     (
-        (aws.ReadTimeoutError, http.ReadTimeoutError, TimeoutError),
+        ProxyFailedError,
         StoreUnavailableError,
-        "{endpoint} stopped answering; " + _CHECK,
+        "the proxy on the way to {endpoint} does not answer ({reason}); check HTTPS_PROXY and"
+        " HTTP_PROXY",
     ),
     (
-        (aws.ProxyConnectionError, http.ProxyError),
-        StoreUnavailableError,
-        "the proxy on the way to {endpoint} does not answer; check HTTPS_PROXY and HTTP_PROXY",
-    ),
-    (
-        (aws.SSLError, http.SSLError),
+        ssl.SSLError,
         StoreUnavailableError,
         "no TLS connection to {endpoint} ({reason}); " + _CHECK,
     ),
     (
-        (aws.EndpointConnectionError,),
+        UnreachableError,
         StoreUnavailableError,
         "{endpoint} cannot be reached ({reason}); " + _CHECK,
     ),
     (
-        (aws.ConnectionError, aws.HTTPClientError, http.HTTPError, OSError),
+        OSError,
         StoreUnavailableError,
         "the connection to {endpoint} broke ({reason}); " + _CHECK,
     ),
     (
-        (ResponseParserError,),
-        StoreError,
-        "{endpoint} does not speak S3: its answer cannot be parsed; check --endpoint-url,"
-        " and whether the network shows a log-in page",
+        MalformedAnswerError,
+        StoreUnavailableError,
+        "{endpoint} does not speak proper HTTP ({reason}); " + _CHECK,
     ),
+    # Keys that cannot be sent (lone surrogates), or figures and dates that are none.
+    (ValueError, StoreError, _OTHER),
 )
-
-_FOREIGN = (aws.BotoCoreError, aws.ClientError, ResponseParserError, http.HTTPError, OSError)
 
 _LONGEST_REASON = 200
 
 
 def not_s3(action: str, endpoint: str) -> StoreError:
     """Return the error for an answer that no S3 server gives, a captive portal's for one."""
-    return _error(StoreError, action, _BY_CLASS[-1][2], endpoint=endpoint)
+    return _error(StoreError, action, _NOT_S3, endpoint=endpoint)
 
 
 @contextmanager
 def translated(action: str, endpoint: str) -> Iterator[None]:
-    """Turn botocore's, urllib3's and the socket's errors into ours.
+    """Turn what the network, TLS and HTTP raise into our errors.
 
     `action` opens the message: "cannot list s3://bucket/prefix".
     """
     try:
         yield
-    except _FOREIGN as exc:
+    except (OSError, MalformedAnswerError, ValueError) as exc:
         raise translate(exc, action, endpoint) from exc
-    except ValueError as exc:
-        # Keys that cannot be sent (lone surrogates), or figures and dates that are none.
-        raise _error(StoreError, action, _OTHER, endpoint=endpoint, reason=str(exc)) from exc
 
 
-def translate(exc: Exception, action: str, endpoint: str) -> StoreError:
-    """Return our error for one of botocore's, urllib3's or the socket's."""
-    if isinstance(exc, aws.ClientError):
-        return _translate_answer(exc, action, endpoint)
-    reason = _reason(exc)
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
-        text = (
-            "the certificate of {endpoint} is not trusted; where a proxy inspects TLS, name its"
-            " CA file in AWS_CA_BUNDLE"
-        )
-        return _error(StoreError, action, text, endpoint=endpoint)
-    for classes, error, text in _BY_CLASS:
-        if isinstance(exc, classes):
-            return _error(error, action, text, endpoint=endpoint, reason=reason)
-    return _error(StoreError, action, _OTHER, endpoint=endpoint, reason=reason)
+def translate(
+    exc: OSError | MalformedAnswerError | ValueError, action: str, endpoint: str
+) -> StoreError:
+    """Return our error for one of the network's, TLS's or HTTP's."""
+    if isinstance(exc, ProxyRefusedError):
+        error, text = _BY_PROXY_STATUS.get(exc.status, _PROXY_FAILS)
+        return _error(error, action, text, endpoint=endpoint, answer=str(exc.status))
+    error, text = next((error, text) for kind, error, text in _BY_CLASS if isinstance(exc, kind))
+    reason = str(exc) if isinstance(exc, CertificatesError) else _reason(exc)
+    return _error(error, action, text, endpoint=endpoint, reason=reason)
 
 
-def _translate_answer(exc: aws.ClientError, action: str, endpoint: str) -> StoreError:
-    status = int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = str(exc.response.get("Error", {}).get("Code") or "")
+def translate_answer(
+    status: int, code: str, message: str, action: str, endpoint: str, *, retry_after: str = ""
+) -> StoreError:
+    """Return our error for an answer that is one, in S3's own words where there are any."""
     answer = f"{status} {code}" if code and code != str(status) else str(status)
     if status in _BY_STATUS:
-        error, text = _BY_STATUS[status]
-        return _error(error, action, text, endpoint=endpoint, answer=answer)
+        kind, text = _BY_STATUS[status]
+        error = _error(kind, action, text, endpoint=endpoint, answer=answer)
+        if isinstance(error, StoreUnavailableError):
+            error.asks_for_less = status in (429, 503)
+            error.retry_after_s = _seconds(retry_after)
+        return error
     if 300 <= status < 400:
         text = (
             "{endpoint} redirects elsewhere ({answer}); check --endpoint-url, and whether the"
@@ -152,8 +172,21 @@ def _translate_answer(exc: aws.ClientError, action: str, endpoint: str) -> Store
         )
     else:
         text = "{endpoint} answered {answer}: {reason}; check --endpoint-url"
-    reason = str(exc.response.get("Error", {}).get("Message") or "no explanation")
+    reason = message or _phrase(status)
     return _error(StoreError, action, text, endpoint=endpoint, answer=answer, reason=reason)
+
+
+def _seconds(retry_after: str) -> float | None:
+    """Return how many seconds a Retry-After says; None where it is a date, or nonsense."""
+    is_number = retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 7
+    return float(retry_after) if is_number else None
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no explanation"
 
 
 def _reason(exc: BaseException) -> str:
@@ -161,8 +194,8 @@ def _reason(exc: BaseException) -> str:
     seen: set[int] = set()
     while id(exc) not in seen:
         seen.add(id(exc))
-        inner = getattr(exc, "kwargs", {}).get("error") or exc.__cause__ or exc.__context__
-        if not isinstance(inner, BaseException):
+        inner = exc.__cause__ or exc.__context__
+        if inner is None:
             break
         exc = inner
     if isinstance(exc, OSError) and exc.strerror:

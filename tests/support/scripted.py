@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from types import TracebackType
 
@@ -90,13 +92,33 @@ class Request(BaseHTTPRequestHandler):
 
 
 class ScriptedServer(ThreadingHTTPServer):
-    """Answers each request by calling `answer(request, number)`, numbered from 1."""
+    """Answers each request by calling `answer(request, number)`, numbered from 1.
+
+    With `tls` it speaks TLS, and `host` is the address that it listens on.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer: Callable[[Request, int], None]) -> None:
-        super().__init__(("127.0.0.1", 0), Request)
+    def __init__(
+        self,
+        answer: Callable[[Request, int], None],
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, 0), Request)
+        self.scheme = "http"
+        self.host = host
+        if tls is not None:
+            self.scheme = "https"
+            # The handshake belongs to the thread of the connection, not to the one that accepts.
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self.connections = 0
         self.answer = answer
         self.requests: list[Seen] = []
         self.lock = threading.Lock()
@@ -104,7 +126,14 @@ class ScriptedServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.server_port}"
+
+    def process_request(
+        self, request: socket.socket | tuple[bytes, socket.socket], client_address: object
+    ) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that give up are part of the game."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from idcfs.errors import UsageError
-from idcfs.store.endpoint import origin_of
+from idcfs.store.connections import Server
+from idcfs.store.endpoint import get_endpoint, origin_of
 
 
 def test_the_two_public_copies_have_names_of_their_own() -> None:
@@ -27,3 +28,35 @@ def test_a_server_is_named_by_host_and_port(url: str, expected: str) -> None:
 def test_what_is_no_url_is_refused() -> None:
     with pytest.raises(UsageError):
         origin_of("nonsense", "aws")
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "expected"),
+    [
+        (None, "idc-open-data", ("https", "idc-open-data.s3.amazonaws.com", "")),
+        (None, "with.dots", ("https", "s3.amazonaws.com", "/with.dots")),
+        (None, "Old_Name", ("https", "s3.amazonaws.com", "/Old_Name")),
+        ("http://host:9000", "idc-open-data", ("http", "host:9000", "/idc-open-data")),
+        ("https://host/sub/dir/", "bucket", ("https", "host", "/sub/dir/bucket")),
+        ("https://[::1]", "bucket", ("https", "[::1]", "/bucket")),
+        ("https://[::1]:9", "bucket", ("https", "[::1]:9", "/bucket")),
+        ("http://host:80", "bucket", ("http", "host", "/bucket")),
+        ("https://b\u00fccher.example", "bucket", ("https", "xn--bcher-kva.example", "/bucket")),
+    ],
+)
+def test_a_bucket_is_found_in_the_host_name_or_the_path(
+    url: str | None, bucket: str, expected: tuple[str, str, str]
+) -> None:
+    server, path = get_endpoint(url, "aws").locate(bucket)
+    assert (server.scheme, server.netloc, path) == expected
+
+
+def test_connect_always_names_the_port() -> None:
+    assert Server("https", "host", 443).address == "host:443"
+    assert Server("https", "::1", 443).address == "[::1]:443"
+
+
+@pytest.mark.parametrize("bucket", ["", "..", "a/b", "a b", "-a", "a?b", "a\nb", "x" * 256])
+def test_what_is_no_bucket_is_refused(bucket: str) -> None:
+    with pytest.raises(ValueError, match="bucket"):
+        get_endpoint(None, "aws").locate(bucket)

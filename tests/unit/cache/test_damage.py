@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -12,7 +13,7 @@ from idcfs.cache import DiskCache
 from idcfs.cache.audit import Checked, verify_cache
 from idcfs.cache.sums import ATTRIBUTE
 from idcfs.errors import CacheError
-from idcfs.model import Extent, Listing
+from idcfs.model import Extent, Listing, SeriesUUID
 from tests.support.stores import make_content, make_ref
 from tests.unit.cache.steps import part_of, path_of, store, store_all
 
@@ -269,6 +270,61 @@ def test_verify_finds_what_is_damaged_and_drops_it(filled: Path) -> None:
     assert len(cache.open(SMALL_REF).missing(SMALL_REF.whole)) == 5
     assert cache.open(PART_REF).missing(PART_REF.whole) == [Extent(40, 40), Extent(80, 40)]
     assert cache.open(LARGE_REF).missing(LARGE_REF.whole) == []
+
+
+def test_a_bad_block_of_a_large_object_costs_that_block(filled: Path) -> None:
+    cache, other = DiskCache(filled), DiskCache(filled)
+    elsewhere = other.open(LARGE_REF)
+    flip(path_of(filled, LARGE_REF), 85)
+    held = cache.open(LARGE_REF)
+    with pytest.raises(CacheError, match="damaged"):
+        held.read(Extent(70, 40))
+    held.discard(Extent(70, 40))
+
+    assert held.missing(LARGE_REF.whole) == [Extent(80, 40)]
+    assert cache.open(LARGE_REF).missing(LARGE_REF.whole) == [Extent(80, 40)]
+    assert not path_of(filled, LARGE_REF).exists()
+    assert elsewhere.read(Extent(0, 80)) == LARGE[:80]
+    store_all(held, LARGE_REF, LARGE)
+    assert path_of(filled, LARGE_REF).read_bytes() == LARGE
+    assert elsewhere.read(LARGE_REF.whole) == LARGE
+    check_all_right(filled)
+
+
+def test_verify_drops_a_bad_block_of_a_large_object_alone(filled: Path) -> None:
+    flip(path_of(filled, LARGE_REF), 85)
+    assert [damage.bad_bytes for damage in verify_cache(filled)] == [20]
+    assert list(verify_cache(filled)) == []
+
+    held = DiskCache(filled).open(LARGE_REF)
+    assert held.missing(LARGE_REF.whole) == [Extent(80, 40)]
+    check_all_right(filled)
+
+
+@pytest.mark.parametrize("step", ["ftruncate", "pwrite", "link", "unlink"])
+def test_a_disk_that_fails_while_an_object_is_taken_apart(
+    filled: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(path_of(filled, LARGE_REF), 85)
+    held = DiskCache(filled).open(LARGE_REF)
+    with pytest.raises(CacheError, match="damaged"):
+        held.read(LARGE_REF.whole)
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fail)
+        held.discard(LARGE_REF.whole)
+    held.close()
+
+    check_all_right(filled)
+
+
+def test_verify_looks_at_what_is_chosen(filled: Path) -> None:
+    flip(path_of(filled, SMALL_REF), 3)
+    assert list(verify_cache(filled, series=[])) == []
+    assert len(list(verify_cache(filled, series=[SMALL_REF.series, SeriesUUID("../x")]))) == 1
 
 
 def test_verify_passes_over_a_part_that_was_never_begun(filled: Path) -> None:

@@ -11,12 +11,15 @@ import pytest
 
 from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.limits import measure_disk
+from idcfs.cache.recount import Recount
 from idcfs.errors import CacheError
 from tests.support.mounting import wait_until
 from tests.unit.cache.ledgers import BLOCK, Clock, die, in_books, name, on_disk, quiet, store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from idcfs.cache.book import Book
 
 HOUR_S = 3600.0
 
@@ -305,6 +308,29 @@ def test_lost_or_damaged_books_are_made_anew_from_the_files(
         assert name(1) in ledger.pins
         store(root, ledger, name(7), BLOCK, file=f"{number}.dcm")
         ledger.close()
+
+
+def test_nobody_need_wait_while_lost_books_are_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, counted = threading.Event(), threading.Event()
+    fill = Recount.fill
+
+    def fill_slowly(recount: Recount, book: Book) -> None:
+        counting.set()
+        assert counted.wait(20)
+        fill(recount, book)
+
+    monkeypatch.setattr(Recount, "fill", fill_slowly)
+    ledger = quiet(root, None, flush_s=0.001, books_patience_s=0.01)
+    ledger.prepare()
+    assert counting.wait(20)
+    with pytest.raises(CacheError, match="made anew"):
+        ledger.reserve(BLOCK)
+    counted.set()
+    assert ledger.totals().bytes == 0
+    ledger.reserve(BLOCK).release()
+    ledger.close()
 
 
 def test_several_make_lost_books_anew_at_once(root: Path) -> None:

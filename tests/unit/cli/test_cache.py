@@ -156,3 +156,14 @@ def test_a_shared_cache_is_told_of_and_looked_after(
     assert answer(idcfs, "verify", where, status=1)["objects"] == 4
     assert answer(idcfs, "clear", where, "--yes", "--pinned")["failed"] == 0
     assert not on_disk(filled)
+
+
+def test_verify_can_be_told_what_to_look_at(
+    idcfs: Idcfs, filled: Path, known: dict[str, list[SeriesUUID]]
+) -> None:
+    where = f"--cache-dir={filled}"
+    figures = answer(idcfs, "verify", where, "--keep-damaged", "rider_pilot", status=1)
+    assert (figures["objects"], figures["damaged"]) == (3, 3)  # without checksums
+    figures = answer(idcfs, "verify", where, str(known["lctsc"][0]), status=1)
+    assert (figures["objects"], figures["dropped"]) == (1, 1)
+    assert len(on_disk(filled)) == 5

@@ -1,0 +1,135 @@
+"""Reads the XML that S3 answers with: pages of listings, and errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+
+from idcfs.store.protocol import StoredObject
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class NotS3Error(Exception):
+    """What came is no answer that an S3 server gives to the request."""
+
+
+class CutShortError(Exception):
+    """What came begins like a listing and does not end like one."""
+
+
+class ErrorAnswerError(Exception):
+    """In place of a listing there is an error, which S3 may send after a status of success."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing; `next_token` asks for the next, None on the last."""
+
+    objects: list[StoredObject]
+    next_token: str | None
+
+
+def parse_page(body: bytes) -> Page:
+    """Read a page of ListObjectsV2.
+
+    Raises NotS3Error, CutShortError, ErrorAnswerError, or ValueError for figures and
+    dates that are none.
+    """
+    try:
+        root = _parse(body)
+    except ElementTree.ParseError as exc:
+        if b"<ListBucketResult" in body:
+            raise CutShortError(str(exc)) from exc
+        raise NotS3Error(str(exc)) from exc
+    space, kind = _split_tag(root.tag)
+    if kind == "Error":
+        raise ErrorAnswerError(*_error_words(root))
+    if kind != "ListBucketResult":
+        raise NotS3Error(f"a page of <{kind}>")
+    is_url_encoded = root.findtext(f"{space}EncodingType") == "url"
+    objects = [
+        _stored_object(content, space, is_url_encoded)
+        for content in root.iterfind(f"{space}Contents")
+    ]
+    return Page(objects, _next_token(root, space))
+
+
+def parse_error(body: bytes) -> tuple[str, str]:
+    """Return code and message of an answer that is an error; "" where there is none."""
+    try:
+        root = _parse(body)
+    except ElementTree.ParseError:
+        return "", ""
+    return _error_words(root) if _split_tag(root.tag)[1] == "Error" else ("", "")
+
+
+def bare_etag(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a proxy that weakened it."""
+    return etag.removeprefix("W/").strip('"')
+
+
+def _parse(body: bytes) -> Element:
+    """Raises ParseError. A document that might define entities, which S3 never does, is refused."""
+    if b"<!DOCTYPE" in body:
+        raise ElementTree.ParseError("a document type")
+    # The encoding is given, so that no other can hide the word from the search.
+    return ElementTree.fromstring(body, ElementTree.XMLParser(encoding="utf-8"))
+
+
+def _next_token(root: Element, space: str) -> str | None:
+    match root.findtext(f"{space}IsTruncated"):
+        case "false":
+            return None
+        case "true":
+            if token := root.findtext(f"{space}NextContinuationToken"):
+                return token
+    # Other XML would otherwise pass for an empty listing, and be kept for ever.
+    raise NotS3Error("a listing without a proper end")
+
+
+def _stored_object(content: Element, space: str, is_url_encoded: bool) -> StoredObject:
+    texts = {child.tag: child.text for child in content}
+    try:
+        key, size = texts[f"{space}Key"] or "", texts[f"{space}Size"] or ""
+        etag, modified = texts[f"{space}ETag"] or "", texts[f"{space}LastModified"] or ""
+    except KeyError as exc:
+        raise NotS3Error(f"an object without {exc}") from exc
+    if not (size.isascii() and size.isdigit()):
+        raise ValueError(f"an object's size is {size[:20]!r}")
+    return StoredObject(
+        key=unquote_plus(key) if is_url_encoded else key,
+        size_bytes=int(size),
+        mtime_ns=_nanoseconds(modified),
+        etag=bare_etag(etag),
+    )
+
+
+def _nanoseconds(moment: str) -> int:
+    """Return a time in ISO 8601, UTC unless it says otherwise, since the epoch."""
+    time = datetime.fromisoformat(moment)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _error_words(root: Element) -> tuple[str, str]:
+    space, _ = _split_tag(root.tag)
+    return root.findtext(f"{space}Code", ""), root.findtext(f"{space}Message", "")
+
+
+def _split_tag(tag: str) -> tuple[str, str]:
+    """Return the name space of a tag, as it stands before each other tag, and its name."""
+    before, brace, name = tag.rpartition("}")
+    return before + brace, name
