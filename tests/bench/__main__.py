@@ -71,6 +71,11 @@ class Plan:
 @click.option("--quick", is_flag=True, help="The smallest rows, fewer files, one round.")
 @click.option("--write", is_flag=True, help="Write docs/ even though not all is measured.")
 @click.option(
+    "--again",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Measure nothing: write docs/ from the results.json of an earlier run.",
+)
+@click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(platformdirs.user_cache_dir("idcfs-bench")),
@@ -83,12 +88,16 @@ def main(
     peers: str | None,
     quick: bool,
     write: bool,
+    again: Path | None,
     directory: Path,
 ) -> None:
     """Measure idcfs and its peers, print the figures, and write docs/benchmarks.md.
 
     docs/ is left alone unless every row was measured with every peer.
     """
+    if again is not None:
+        _write_documents(*_load(again))
+        return
     plan = Plan(
         rows=choose_rows(rows, quick=quick),
         rounds=1 if quick else rounds,
@@ -190,6 +199,15 @@ def _keep(samples: Sequence[Sample], conditions: Conditions, directory: Path) ->
     path = directory / "results.json"
     path.write_text(json.dumps(raw, indent=1))
     click.echo(f"\nthe samples are in {path}")
+
+
+def _load(path: Path) -> tuple[list[Sample], Conditions]:
+    """Return what `_keep` has left. Raises ClickException for any other file."""
+    try:
+        raw = json.loads(path.read_text())
+        return [Sample(**sample) for sample in raw["samples"]], Conditions(**raw["conditions"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise click.ClickException(f"{path} is not the results.json of a run: {exc!r}") from exc
 
 
 def _write_documents(samples: Sequence[Sample], conditions: Conditions) -> None:

@@ -41,9 +41,9 @@ def write_report(samples: Sequence[Sample], conditions: Conditions, plot: str) -
         "",
         "Written by `make bench`; what it does and how to repeat it is told in "
         "[performance.md](performance.md). Times are medians of wall time over "
-        f"{conditions.rounds} rounds, caches empty unless the row says otherwise; whoever no "
-        "target names was measured in one round only. Every byte that was read was compared with "
-        "what the store holds.",
+        f"{_counted(conditions.rounds, 'round')}, caches empty unless the row says otherwise; "
+        "whoever no target names was measured in one round only. Every byte that was read was "
+        "compared with what the store holds.",
         "",
         *_conditions(conditions),
         "",
@@ -92,7 +92,7 @@ def target_table(samples: Sequence[Sample]) -> list[str]:
     for row in ROWS:
         for target in row.targets if row.name in found else ():
             verdict = judge(target, found[row.name])
-            lines.append(f"| {row.title} | {_asked(target)} | {_reached(target, verdict)} |")
+            lines.append(f"| {row.label} | {_asked(target)} | {_reached(target, verdict)} |")
     if (most := worst(samples, OURS, "daemon_bytes")) is not None:
         lines.append(
             "| the daemon's memory through every workload above | at most "
@@ -135,6 +135,10 @@ def _absolute(metric: str, value: float) -> str:
     return f"{_digits(value)} s" + (" (first ever)" if metric == "first_ever_seconds" else "")
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
+
+
 def _digits(value: float) -> str:
     """Write a number with as many places as count."""
     places = 2 if value < 10 else 1 if value < 100 else 0
@@ -151,7 +155,7 @@ def figure_table(samples: Sequence[Sample]) -> list[str]:
         "|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in ROWS:
-        title = row.title
+        title = row.label
         for contestant in row.contestants:
             if (metrics := found.get(row.name, {}).get(contestant)) is None:
                 continue

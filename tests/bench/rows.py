@@ -43,6 +43,11 @@ class Row:
     quick: bool = False
     """Whether the quick run has it."""
 
+    @property
+    def label(self) -> str:
+        """The name, by which options and the plot call it, and the title."""
+        return f"*{self.name}*: {self.title}"
+
     def rounds_of(self, contestant: str) -> int:
         """Return in how many rounds, at most, a contestant takes part.
 

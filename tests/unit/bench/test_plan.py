@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import pytest
+from click.testing import CliRunner
 
-from tests.bench.__main__ import Plan, choose_peers, choose_rows
+from tests.bench.__main__ import Plan, choose_peers, choose_rows, main
 from tests.bench.rows import ROWS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def plan(peers: str | None = None) -> Plan:
@@ -39,3 +45,12 @@ def test_unknown_names_are_refused() -> None:
         choose_rows("cp,cq", quick=False)
     with pytest.raises(click.UsageError, match=r"^no such peer: rsync; there are idc-index,"):
         choose_peers("rsync", quick=False)
+
+
+def test_a_file_that_is_no_results_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    for text in ("", "[]", '{"samples": []}', '{"samples": [{}], "conditions": {}}'):
+        path.write_text(text)
+        outcome = CliRunner().invoke(main, ["--again", str(path)])
+        assert outcome.exit_code == 1
+        assert f"{path} is not the results.json of a run" in outcome.output
