@@ -8,7 +8,6 @@ checked.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
+from idcfs.cache.completion import Completion
 from idcfs.cache.files import Descriptor, read_exactly, remove_same
 from idcfs.cache.held import Held, Services, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
@@ -24,7 +24,6 @@ from idcfs.cache.partial import begin_partial, table_bytes, take_apart
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.sums import keep_sums
 from idcfs.cache.units import adjacent, is_small, unit_bytes, units
-from idcfs.cache.verify import ContentCheck
 from idcfs.cache.writers import UnitWriter
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.ledger import Reservation
-    from idcfs.cache.partial import PartialFile
     from idcfs.cache.paths import Paths
     from idcfs.model import Bytes, ObjectRef
 
@@ -45,16 +43,7 @@ up all others; to fetch the same twice does no harm."""
 _POLL_S = (0.002, 0.05)
 """The first and the longest pause between looks whether the other has finished."""
 
-_READ_BLOCKS = 8
-"""How many blocks are read at once to check an object that came in pieces."""
-
 _PAGE_BYTES = 4096
-
-_LATER_BYTES = 64 << 20
-"""Above this, who stored the last part does not wait until all are held against the MD5: at
-0.6 GiB/s a reader would have to wait for a slide's last tile a second longer than for others."""
-
-logger = logging.getLogger(__name__)
 
 
 class DiskObject:
@@ -74,8 +63,7 @@ class DiskObject:
         self._lock = threading.RLock()
         self._writers: list[UnitWriter] = []
         self._open = True
-        self._completing: threading.Thread | None = None
-        self._mismatch: IntegrityError | None = None
+        self._completion = Completion(ref, paths, services, self._lock)
         services.ledger.hold(ref.series)
         self._held: Held | None = None
         try:
@@ -90,7 +78,7 @@ class DiskObject:
         """Do what a process was killed before: all parts are there, but not the final name."""
         if self._held is not None and self._held.partial is not None:
             with suppress(IntegrityError):
-                self._complete_if_full(checked=False)
+                self._completion.complete_now(self, checked=False)
 
     def missing(self, extent: Extent) -> list[Extent]:
         """See `CachedObject.missing`."""
@@ -142,7 +130,7 @@ class DiskObject:
             run = adjacent(self.missing(extent))
             if run is None:
                 # Others have brought the rest, who did not know what we brought.
-                self._complete_if_full(checked=False)
+                self._completion.complete(self, checked=False)
                 return None
             claimed = self._claim(run)
             if claimed or time.monotonic() >= end_s:
@@ -187,9 +175,14 @@ class DiskObject:
                 self._begin_partial()
             reservation = self._services.ledger.reserve(found.length)
             with self._lock:
-                writer = self._make_writer(found, reservation, claimed, given_up)
-                self._writers.append(writer)
-            return writer
+                if adjacent(self.missing(found)) == found:
+                    writer = self._make_writer(found, reservation, claimed, given_up)
+                    self._writers.append(writer)
+                    return writer
+            # Another process has completed it in this instant, and its file is not to be touched.
+            reservation.release()
+            self._services.claims.release(self._ref.key, first, claimed)
+            return None
         except BaseException:
             if reservation is not None:
                 reservation.release()
@@ -265,39 +258,11 @@ class DiskObject:
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
         if writer.own_path is None:
-            if writer.covers_whole or self._size <= _LATER_BYTES:
-                self._complete_if_full(checked=writer.covers_whole)
-            else:
-                self._complete_later()
-
-    def _complete_later(self) -> None:
-        with self._lock:
-            held = self._held
-            if held is None or held.partial is None or not held.blocks.has(self._ref.whole):
-                return
-            if self._completing is None or not self._completing.is_alive():
-                # A process that ends leaves the parts, and whoever opens them next goes on.
-                self._completing = threading.Thread(
-                    target=self._complete_or_note, name=f"check {self._ref.key}", daemon=True
-                )
-                self._completing.start()
-
-    def _complete_or_note(self) -> None:
-        self._mismatch = None
-        try:
-            self._complete_if_full(checked=False)
-        except IntegrityError as exc:
-            logger.warning("%s; fetching it again", exc)
-            self._mismatch = exc
-        except CacheError as exc:
-            logger.debug("%s", exc)
+            self._completion.complete(self, checked=writer.covers_whole)
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""
-        if (completing := self._completing) is not None:
-            completing.join()
-        if self._mismatch is not None:
-            raise IntegrityError(*self._mismatch.args) from self._mismatch
+        self._completion.settle()
 
     def _store_whole(self, writer: UnitWriter, unfinished: Path) -> None:
         blocks = Blocks(self._size, sizes.BLOCK_BYTES)
@@ -326,55 +291,17 @@ class DiskObject:
             if self.missing(writer.extent):
                 raise
 
-    def _complete_if_full(self, *, checked: bool) -> None:
-        """Check an object whose parts are all there, and give it its final name."""
-        held = self._held
-        if held is None or held.partial is None or not held.blocks.has(self._ref.whole):
-            return
-        partial = held.partial
+    @property
+    def held(self) -> Held | None:
+        """What is held of the object now."""
+        return self._held
 
-        def keep(blocks: Blocks) -> None:
-            keep_sums(held.file, blocks, self._paths, self._services.scratch)
-
-        try:
-            if not checked and not self._check_md5(held, partial):
-                return
-            with self._lock:
-                if partial.complete(keep, self._path, self._services.scratch):
-                    if self._held is held:  # not closed meanwhile
-                        self._held = held._replace(partial=None)
-                    self._services.ledger.dropped(self._ref.series, table_bytes(self._size))
-        except IntegrityError:
-            with self._lock:
-                partial.remove()
-                self._drop(held)
-            raise
-        except (OSError, CacheError) as exc:
-            # All of it is stored, though not under its final name: the next who opens it tries.
-            logger.info("%s stays in parts: %s", self._path, exc)
-
-    def _check_md5(self, held: Held, partial: PartialFile) -> bool:
-        """Check the MD5 of an object that came in pieces, before it gets its name.
-
-        Tell whether all blocks are what was stored; those that are not become missing.
-        """
-        if self._ref.instance.md5 is None:
-            return True
-        check = ContentCheck(self._ref, self._ref.whole)
-        bad: list[int] = []
-        for first in range(0, held.blocks.count, _READ_BLOCKS):
-            span = held.blocks.extent_of(range(first, min(first + _READ_BLOCKS, held.blocks.count)))
-            content = read_exactly(held.file, span, self._path)
-            bad += held.blocks.check(span, content)
-            check.update(memoryview(content))
-        if bad:
-            logger.warning("%s was damaged on disk (block %d)", self._path, bad[0])
-            with self._lock:
-                for number in bad:
-                    partial.clear(range(number, number + 1))
-            return False
-        check.finish()
-        return True
+    def replace(self, former: Held, held: Held | None) -> None:
+        """See `CompletionTarget.replace`."""
+        if held is None:
+            self._drop(former)
+        elif self._held is former:  # not closed meanwhile
+            self._held = held
 
     # Letting go
 

@@ -573,7 +573,7 @@ async def test_ensure_tells_that_the_pieces_make_no_whole(
 def test_what_is_checked_later_is_checked_all_the_same(
     store: MemoryStore, cache: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("idcfs.cache.objects._LATER_BYTES", 100)
+    monkeypatch.setattr("idcfs.cache.completion._LATER_BYTES", 100)
     right, wrong = store.add_content(LARGE), make_ref(LARGE, "b.dcm")
     store.add(wrong, LARGE[:-1] + b"x")
 
