@@ -15,16 +15,16 @@ class ContentCheck:
     """Follows the bytes of one extent as they arrive and judges them at the end.
 
     The length is always checked. The MD5 is checked when the extent is the whole
-    object and its ETag is an MD5.
+    object and its ETag is an MD5, unless `md5` says that the length will do.
     """
 
-    def __init__(self, ref: ObjectRef, extent: Extent) -> None:
+    def __init__(self, ref: ObjectRef, extent: Extent, *, md5: bool = True) -> None:
         self._ref = ref
         self._expected = extent.length
         self._received = 0
         self.covers_whole = extent == ref.whole
         """Whether the extent is the whole object."""
-        self._md5 = ref.instance.md5 if self.covers_whole else None
+        self._md5 = ref.instance.md5 if md5 and self.covers_whole else None
         # Not for security: MD5 is what the store offers against damage on the way.
         self._digest = hashlib.md5(usedforsecurity=False) if self._md5 else None
 

@@ -71,8 +71,8 @@ _COLUMNS, _ROWS = 80, 24
     type=click.Choice(["full", "length"]),
     default="full",
     show_default=True,
-    help="How to tell that a file which is there already is right: by its MD5 too, where the"
-    " store gives one, or by its length alone. What is fetched is always verified in full.",
+    help="How to tell that a file is right, one that is there already and one that arrives: by"
+    " its MD5 too, where the store gives one, or by its length alone.",
 )
 @name_option
 @log_option

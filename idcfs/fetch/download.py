@@ -2,48 +2,85 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from idcfs.cache import ContentCheck
+from idcfs.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from idcfs.model import ObjectRef
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from idcfs.model import Extent, ObjectRef
     from idcfs.store import ObjectStore
 
 _HIDDEN_NAME_BYTES = 200
 """Of a name's 255, what its hidden form keeps."""
 
+_HASHED_BYTES = 1 << 20
+"""Read back at once to be hashed, while it still is in the page cache."""
 
-def download_object(store: ObjectStore, ref: ObjectRef, destination: Path) -> None:
+
+def download_object(
+    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_md5: bool
+) -> None:
     """Write the object beside `destination` under a hidden name, check it, and rename it.
 
-    The modification time becomes the object's. Raises StoreError, IntegrityError or
-    OSError; then nothing is left behind.
+    The length is always checked, the MD5 on demand. The modification time becomes the
+    object's. Raises StoreError, IntegrityError or OSError; then nothing is left behind.
     """
-    check = ContentCheck(ref, ref.whole)
-    # In the same directory, so that the rename stays within one file system.
-    fd, name = tempfile.mkstemp(prefix=_hidden(destination.name), dir=destination.parent)
-    unfinished = Path(name)
+    check = ContentCheck(ref, ref.whole, md5=verify_md5)
+    with unfinished_file(ref, destination) as fd:
+
+        def sink(chunk: memoryview) -> None:
+            trio.from_thread.check_cancelled()
+            check.update(chunk)
+            while chunk:
+                chunk = chunk[os.write(fd, chunk) :]
+
+        store.get_extent(ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag)
+        check.finish()
+
+
+def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int) -> None:
+    """Write one extent of the object to its place in a file. Raises as `download_object`."""
+    offset = extent.offset
+
+    def sink(chunk: memoryview) -> None:
+        nonlocal offset
+        trio.from_thread.check_cancelled()
+        while chunk:
+            count = os.pwrite(fd, chunk, offset)
+            offset += count
+            chunk = chunk[count:]
+
+    store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
+    if offset != extent.end:
+        raise IntegrityError(f"{ref.url}: {offset - extent.offset} of {extent.length} bytes came")
+
+
+@contextmanager
+def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
+    """Give the descriptor of a hidden file that takes its name when all has gone well.
+
+    Otherwise it is removed. Raises OSError.
+    """
+    # In the same directory, so that the rename stays within one file system; random, so that
+    # two programs never write to one file. The mode is as the user's umask has it.
+    hidden = f".{_shortened(destination.name)}.{os.urandom(6).hex()}"
+    unfinished = destination.with_name(hidden)
+    fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with os.fdopen(fd, "wb", buffering=0) as file:
-
-            def sink(chunk: memoryview) -> None:
-                trio.from_thread.check_cancelled()
-                check.update(chunk)
-                while chunk:
-                    chunk = chunk[file.write(chunk) :]
-
-            store.get_extent(ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag)
-            check.finish()
-            # mkstemp's 0600 would keep colleagues out of a shared directory.
-            os.fchmod(fd, 0o666 & ~_umask())
-        os.utime(unfinished, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
+        try:
+            yield fd
+            os.utime(fd, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
+        finally:
+            os.close(fd)
         unfinished.rename(destination)
     except BaseException:
         with suppress(OSError):  # the first error says more, and Cancelled must come out
@@ -51,14 +88,40 @@ def download_object(store: ObjectStore, ref: ObjectRef, destination: Path) -> No
         raise
 
 
-def _hidden(name: str) -> str:
-    """Return the beginning of a hidden name: short enough to leave room for a random end."""
-    return f".{name.encode()[:_HIDDEN_NAME_BYTES].decode(errors='ignore')}."
+class FollowingMD5:
+    """The MD5 of a file that is written in pieces, followed as far as they join up.
+
+    One thread at a time.
+    """
+
+    def __init__(self, ref: ObjectRef, fd: int) -> None:
+        self._ref = ref
+        self._fd = fd
+        # Not for security: MD5 is what the store offers against damage on the way.
+        self._digest = hashlib.md5(usedforsecurity=False)
+        self._position = 0
+
+    def follow(self, end: int) -> None:
+        """Hash what lies before `end`, all of which is written by now. Raises OSError."""
+        while self._position < end:
+            trio.from_thread.check_cancelled()
+            length = min(_HASHED_BYTES, end - self._position)
+            content = os.pread(self._fd, length, self._position)
+            if not content:
+                raise IntegrityError(f"{self._ref.url}: what was written cannot be read back")
+            self._digest.update(content)
+            self._position += len(content)
+
+    def finish(self) -> None:
+        """Raise IntegrityError unless the content is what the listing promised."""
+        self.follow(self._ref.instance.size_bytes)
+        if self._digest.hexdigest() != self._ref.instance.md5:
+            raise IntegrityError(
+                f"{self._ref.url}: the content's MD5 is {self._digest.hexdigest()}, "
+                f"the store promised {self._ref.instance.md5}"
+            )
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it, or from /proc."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    return 0o022
+def _shortened(name: str) -> str:
+    """Return the beginning of a name: short enough to leave room for a random end."""
+    return name.encode()[:_HIDDEN_NAME_BYTES].decode(errors="ignore")

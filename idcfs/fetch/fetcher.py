@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from cachetools import LRUCache, TTLCache
 
-from idcfs.cache import UncachedObject
+from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.download import download_object
 from idcfs.fetch.flights import Flights
+from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import is_complete, make_listing
 from idcfs.fetch.readahead import SeriesReadahead
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.units import Filled, fill_units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from idcfs.cache import Cache, CachedObject
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     """Object, extent, and whether it goes round the cache."""
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 logger = logging.getLogger(__name__)
 
@@ -294,14 +294,43 @@ class Fetcher:
         finally:
             self.close_reader(reader)
 
-    async def download(self, ref: ObjectRef, destination: Path) -> None:
+    async def download(
+        self,
+        ref: ObjectRef,
+        destination: Path,
+        *,
+        is_there: Callable[[], bool] = lambda: False,
+        verify_md5: bool = True,
+    ) -> bool:
         """Fetch the object into a file of the user's, which appears when whole and checked.
 
-        Raises StoreError if it cannot be had, OSError if it cannot be written; then
-        nothing is left beside `destination`.
+        `is_there` is asked first, in the same thread; if it says so nothing is fetched.
+        Tell whether anything was. Raises StoreError if the object cannot be had, OSError if
+        it cannot be written; then nothing is left beside `destination`.
         """
-        # Never abandoned: the thread must have removed its temporary file when this ends.
-        await self._insist(download_object, self._store, ref, destination, abandon=False)
+
+        def bring() -> bool:
+            if is_there():
+                return False
+            download_object(self._store, ref, destination, verify_md5=verify_md5)
+            return True
+
+        if is_small(ref.instance.size_bytes):
+            # Never abandoned: the thread must have removed its temporary file when this ends.
+            return await self._insist(lambda: self._run_transfer(bring, abandon=False))
+        if await trio.to_thread.run_sync(is_there, limiter=self._limiters.disk):
+            return False
+        limiters = self._limiters
+        await self._insist(
+            lambda: LargeDownload(
+                store=self._store,
+                ref=ref,
+                objects=limiters.objects,
+                disk=limiters.disk,
+                verify_md5=verify_md5,
+            ).run(destination)
+        )
+        return True
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""
@@ -337,34 +366,33 @@ class Fetcher:
         self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
     ) -> Filled:
         given_up = threading.Event()
+
+        def fill() -> Filled:
+            return fill_units(self._store, ref, cached, extent, into_memory, given_up.is_set)
+
         try:
-            return await self._insist(
-                fill_units,
-                self._store,
-                ref,
-                cached,
-                extent,
-                into_memory,
-                given_up.is_set,
-                abandon=True,
-            )
+            return await self._insist(lambda: self._run_transfer(fill, abandon=True))
         finally:
             # A thread that is still at it may be overtaken by the next transfer.
             given_up.set()
 
-    async def _insist(self, transfer: Callable[[*Ts], T], *args: *Ts, abandon: bool) -> T:
-        """Run a transfer in a thread, again if what came is not what was promised.
+    async def _run_transfer(self, transfer: Callable[[], T], *, abandon: bool) -> T:
+        """Run a transfer in a thread.
 
         With `abandon`, cancelling does not wait for the thread, which may be stuck in a
         read until that times out: a unit's writer is fenced off by then.
         """
+        return await trio.to_thread.run_sync(
+            transfer, limiter=self._limiters.objects, abandon_on_cancel=abandon
+        )
+
+    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try again if what came is not what was promised."""
         tries_left = _INTEGRITY_TRIES
         while True:
             tries_left -= 1
             try:
-                return await trio.to_thread.run_sync(
-                    transfer, *args, limiter=self._limiters.objects, abandon_on_cancel=abandon
-                )
+                return await attempt()
             except IntegrityError as exc:
                 if not tries_left:
                     raise

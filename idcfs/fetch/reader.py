@@ -12,6 +12,7 @@ import trio
 from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import CacheError, IdcfsError, IntegrityError
 from idcfs.fetch import streams
+from idcfs.fetch.large import PARALLEL_RUNS
 from idcfs.fetch.siblings import HEAD_BYTES
 from idcfs.fetch.streams import Streams
 from idcfs.model import Extent
@@ -34,10 +35,6 @@ _PASSES = 3
 """How often the units of an object are brought in before it is given up: when all are there
 and the whole has another MD5 than promised, nobody can tell which of them was wrong."""
 
-
-_PARALLEL_RUNS = 8
-"""Requests under way for one large object that is wanted whole: with the usual 80 MB/s a
-connection, more than most links carry."""
 
 _CHUNK_BYTES = 1 << 20
 """What is fetched at once of a large object into memory."""
@@ -165,7 +162,7 @@ class ObjectReader:
                     nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            for _ in range(_PARALLEL_RUNS if self._is_large else 1):
+            for _ in range(PARALLEL_RUNS if self._is_large else 1):
                 nursery.start_soon(keep_some)
         if errors:
             raise errors[0]

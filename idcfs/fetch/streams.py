@@ -115,6 +115,12 @@ class Streams:
         return (stream for stream in reversed(self._streams) if stream.includes(extent))
 
 
+def runs_of(size_bytes: int) -> Iterator[Extent]:
+    """Yield the runs that make up an object, in order."""
+    for offset in range(0, size_bytes, RUN_BYTES):
+        yield Extent(offset, min(RUN_BYTES, size_bytes - offset))
+
+
 def _next_run(offset: int) -> int:
     """Return the first boundary between runs behind `offset`."""
     return (offset // RUN_BYTES + 1) * RUN_BYTES

@@ -14,12 +14,14 @@ class MeteredStore:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._under_way: dict[str, int] = {}
+        self._under_way: dict[str, dict[int, int]] = {}
+        """By key, the bytes that have come of each extent, by its offset."""
 
     @property
     def bytes_under_way(self) -> int:
         """Return the bytes that have come of objects not yet settled."""
-        return sum(list(self._under_way.values()))
+        extents = list(self._under_way.values())
+        return sum(sum(list(counts.values())) for counts in extents)
 
     def settle(self, key: str) -> None:
         """Stop counting an object: it is there, or will not be."""
@@ -31,13 +33,13 @@ class MeteredStore:
 
     def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
         """See `ObjectStore.get_extent`."""
-        # Prefetch asks for the extents of an object in order, so one that starts
-        # anew, after a failure, starts counting anew.
-        self._under_way[key] = extent.offset
+        counts = self._under_way.setdefault(key, {})
+        # An extent that is asked for again, after a failure, starts counting anew.
+        counts[extent.offset] = 0
 
         def counting(chunk: memoryview) -> None:
             sink(chunk)
-            self._under_way[key] += len(chunk)
+            counts[extent.offset] += len(chunk)
 
         self._store.get_extent(bucket, key, extent, counting, etag=etag)
 

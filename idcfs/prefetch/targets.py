@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from enum import Enum
@@ -25,10 +26,13 @@ _READ_BYTES = 1 << 20
 
 
 class Verify(Enum):
-    """How a file that is there already is told to be right."""
+    """How a file is told to be right, one that is there already and one that arrives.
+
+    What goes into the cache is always verified in full when it arrives.
+    """
 
     LENGTH = "length"
-    """It has the object's length: enough for what idcfs wrote, which it checked then."""
+    """It has the object's length."""
     FULL = "full"
     """It also has the object's MD5, where the store gives one."""
 
@@ -64,10 +68,12 @@ class DirectoryTarget:
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
         """See `Target.bring`."""
         path = self._path(ref, directory)
-        if await trio.to_thread.run_sync(self._is_right, path, ref, limiter=self._disk):
-            return False
-        await fetcher.download(ref, path)
-        return True
+        return await fetcher.download(
+            ref,
+            path,
+            is_there=functools.partial(self._is_right, path, ref),
+            verify_md5=self._verify is Verify.FULL,
+        )
 
     def place(self, ref: ObjectRef, directory: str) -> str:
         """See `Target.place`."""

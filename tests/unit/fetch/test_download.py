@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from idcfs.cache import DiskCache
     from idcfs.model import Extent
 
-CONTENT = make_content(1000)
+CONTENT = make_content(90)
+LARGE = make_content(1000)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_what_was_not_promised_is_asked_for_again(
             if wrong < 3:
                 await fetcher.download(ref, there / "a.dcm")
             else:
-                with pytest.raises(IntegrityError, match="999 bytes arrived"):
+                with pytest.raises(IntegrityError, match="89 bytes arrived"):
                     await fetcher.download(ref, there / "a.dcm")
 
     run()
@@ -202,3 +203,58 @@ def test_the_object_is_asked_for_as_it_was_listed(
 
     run()
     assert asked == [ref.whole]
+
+
+@in_trio
+async def test_a_large_object_comes_by_several_requests_and_is_checked(
+    store: MemoryStore, cache: DiskCache, there: Path
+) -> None:
+    ref = store.add_content(LARGE)
+    async with fetching(store, cache) as fetcher:
+        assert await fetcher.download(ref, there / "a.dcm")
+        assert await fetcher.download(ref, there / "a.dcm", is_there=lambda: True) is False
+    assert (there / "a.dcm").read_bytes() == LARGE
+    fetched = sorted((at.offset, at.end) for _, at in store.gets)
+    assert fetched == [(start, min(start + 160, 1000)) for start in range(0, 1000, 160)]
+    assert os.listdir(there) == ["a.dcm"]
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_a_large_object_with_a_wrong_byte(
+    store: MemoryStore, cache: DiskCache, there: Path, verified: bool
+) -> None:
+    ref = store.add_content(LARGE)
+    store.alter = lambda body: b"?" + body[1:]
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            if verified:
+                with pytest.raises(IntegrityError, match="MD5"):
+                    await fetcher.download(ref, there / "a.dcm")
+            else:
+                await fetcher.download(ref, there / "a.dcm", verify_md5=False)
+
+    run()
+    assert os.listdir(there) == ([] if verified else ["a.dcm"])
+
+
+def test_a_large_object_of_which_a_part_cannot_be_had(
+    store: MemoryStore, cache: DiskCache, there: Path
+) -> None:
+    ref = store.add_content(LARGE)
+
+    def refuse(key: str, extent: Extent) -> None:
+        if extent.offset == 480:
+            raise StoreUnavailableError("refused")
+
+    store.on_get = refuse
+
+    @in_trio
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            with pytest.raises(StoreUnavailableError, match="refused"):
+                await fetcher.download(ref, there / "a.dcm")
+
+    run()
+    assert os.listdir(there) == []

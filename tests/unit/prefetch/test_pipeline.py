@@ -281,6 +281,7 @@ async def test_series_of_one_directory_never_overwrite_each_other(
 @in_trio
 async def test_wrong_bytes_never_appear(bench: Bench) -> None:
     contents(bench, 1, count=1)
+    bench.verify = Verify.FULL
     bench.store.alter = lambda body: body[:-1] + b"\0"
     outcome = await bench.run([(make_series(1), "d")])
     assert bench.files() == {}
@@ -347,10 +348,10 @@ async def test_a_full_disk_ends_the_job_at_once(
 ) -> None:
     contents(bench, 1, count=50)
 
-    def mkstemp(**_: object) -> tuple[int, str]:
+    def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("idcfs.fetch.download.tempfile.mkstemp", mkstemp)
+    monkeypatch.setattr("idcfs.fetch.download.unfinished_file", refuse)
     outcome = await bench.run([(make_series(1, count=50), "d")], jobs=1)
     assert outcome.gave_up == "No space left on device (49 of them were not tried)"
     assert len(outcome.failures) == 1

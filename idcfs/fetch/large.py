@@ -1,0 +1,82 @@
+"""Fetches one large object into a file of the user's by several requests at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from idcfs.fetch.download import FollowingMD5, download_extent, unfinished_file
+from idcfs.fetch.streams import runs_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from idcfs.model import Extent, ObjectRef
+    from idcfs.store import ObjectStore
+
+PARALLEL_RUNS = 8
+"""Requests under way for one large object that is wanted whole: with the usual 80 MB/s a
+connection, more than most links carry."""
+
+
+class LargeDownload:
+    """One download of one object, hashed as its runs join up. One use; on the trio thread."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        ref: ObjectRef,
+        objects: trio.CapacityLimiter,
+        disk: trio.CapacityLimiter,
+        verify_md5: bool,
+    ) -> None:
+        """`objects` and `disk` limit the threads for transfers, and for hashing."""
+        self._store = store
+        self._ref = ref
+        self._objects = objects
+        self._disk = disk
+        self._verifies = verify_md5 and ref.instance.md5 is not None
+        self._waiting = runs_of(ref.instance.size_bytes)
+        self._arrived: dict[int, int] = {}
+        """End of each run that is there, by its offset, as far as it does not join up."""
+        self._joined_bytes = 0
+        self._hashing = trio.Lock()
+        self._errors: list[Exception] = []
+
+    async def run(self, destination: Path) -> None:
+        """Have the object at `destination`. Raises as `download_object`."""
+        with unfinished_file(self._ref, destination) as fd:
+            digest = FollowingMD5(self._ref, fd) if self._verifies else None
+            async with trio.open_nursery() as nursery:
+                for _ in range(PARALLEL_RUNS):
+                    nursery.start_soon(self._bring_some, fd, digest, nursery.cancel_scope)
+            if self._errors:
+                raise self._errors[0]
+            if digest is not None:
+                await trio.to_thread.run_sync(digest.finish, limiter=self._disk)
+
+    async def _bring_some(
+        self, fd: int, digest: FollowingMD5 | None, scope: trio.CancelScope
+    ) -> None:
+        try:
+            for run in self._waiting:
+                # Never abandoned: the file is closed and removed when this ends.
+                await trio.to_thread.run_sync(
+                    download_extent, self._store, self._ref, run, fd, limiter=self._objects
+                )
+                self._note(run)
+                if digest is not None:
+                    async with self._hashing:
+                        await trio.to_thread.run_sync(
+                            digest.follow, self._joined_bytes, limiter=self._disk
+                        )
+        except Exception as exc:  # told by `run`, without the group of a nursery
+            self._errors.append(exc)
+            scope.cancel()
+
+    def _note(self, run: Extent) -> None:
+        self._arrived[run.offset] = run.end
+        while self._joined_bytes in self._arrived:
+            self._joined_bytes = self._arrived.pop(self._joined_bytes)
