@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class Fetcher:
         listing = await self._find_kept_listing(series)
         if listing is None:
             objects = await trio.to_thread.run_sync(
-                self._store.list_prefix,
+                functools.partial(self._store.list_prefix, expected=series.instance_count),
                 series.bucket,
                 series.prefix,
                 limiter=self._limiters.listings,

@@ -27,9 +27,11 @@ class MeteredStore:
         """Stop counting an object: it is there, or will not be."""
         self._under_way.pop(key, None)
 
-    def list_prefix(self, bucket: str, prefix: str) -> list[StoredObject]:
+    def list_prefix(
+        self, bucket: str, prefix: str, *, expected: int | None = None
+    ) -> list[StoredObject]:
         """See `ObjectStore.list_prefix`."""
-        return self._store.list_prefix(bucket, prefix)
+        return self._store.list_prefix(bucket, prefix, expected=expected)
 
     def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
         """See `ObjectStore.get_extent`."""

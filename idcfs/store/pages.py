@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
@@ -109,11 +109,17 @@ def _stored_object(content: Element, space: str, is_url_encoded: bool) -> Stored
     if not (size.isascii() and size.isdigit()):
         raise ValueError(f"an object's size is {size[:20]!r}")
     return StoredObject(
-        key=unquote_plus(key) if is_url_encoded else key,
+        key=_decoded(key) if is_url_encoded else key,
         size_bytes=int(size),
         mtime_ns=_nanoseconds(modified),
         etag=bare_etag(etag),
     )
+
+
+def _decoded(key: str) -> str:
+    # Nearly all keys have slashes only, for which `unquote_plus` takes ten times as long.
+    simple = key.replace("%2F", "/")
+    return unquote_plus(key) if "%" in simple or "+" in simple else simple
 
 
 def _nanoseconds(moment: str) -> int:
@@ -121,7 +127,8 @@ def _nanoseconds(moment: str) -> int:
     time = datetime.fromisoformat(moment)
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
+    since = time - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
 
 
 def _error_words(root: Element) -> tuple[str, str]:

@@ -28,8 +28,13 @@ class StoredObject:
 class ObjectStore(Protocol):
     """A store of objects in buckets. Blocking and thread-safe."""
 
-    def list_prefix(self, bucket: str, prefix: str) -> list[StoredObject]:
+    def list_prefix(
+        self, bucket: str, prefix: str, *, expected: int | None = None
+    ) -> list[StoredObject]:
         """Return every object whose key starts with `prefix`, all pages, in key order.
+
+        `expected` is how many there should be, if that is known: it may make listing
+        faster, and never changes what is found.
 
         An unknown prefix gives an empty list. Raises ObjectNotFoundError for an
         unknown bucket, AccessDeniedError, StoreUnavailableError or StoreError.

@@ -15,19 +15,17 @@ from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.model import Extent
 from idcfs.store.endpoint import Source, get_endpoint, object_url
 from idcfs.store.retry import DEFAULT_POLICY, Attempts, RetryPolicy
+from idcfs.store.slices import EndlessError, Slice, UnorderedError, Walking, cut, walk
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from idcfs.store.pages import Page
     from idcfs.store.protocol import Sink, StoredObject
+    from idcfs.store.slices import Ask
     from idcfs.store.wire import Wire
 
 __all__ = ["S3Store", "Source"]
-
-_MOST_PAGES = 1000
-"""A listing of a million objects is refused: the widest series of IDC has 91,980, so a
-server which goes on is broken or hostile."""
 
 
 class S3Store:
@@ -59,26 +57,31 @@ class S3Store:
         self._read_timeout_s = read_timeout_s
         self._retry = retry
         self._slots = threading.BoundedSemaphore(max_connections)
+        # Listings leave two thirds of the connections to objects, and a wide one takes no
+        # more threads than connections.
+        self._listing_slots = threading.BoundedSemaphore(max(1, max_connections // 3))
+        self._spare_threads = threading.BoundedSemaphore(max(1, max_connections // 3))
         self._wire: Wire | None = None
         self._wire_lock = threading.Lock()
         self._closed = threading.Event()
 
-    def list_prefix(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """Return every object under `prefix`, all pages, in key order."""
+    def list_prefix(
+        self, bucket: str, prefix: str, *, expected: int | None = None
+    ) -> list[StoredObject]:
+        """Return every object under `prefix`, in key order; a wide one in slices at once."""
         bucket = self._endpoint.bucket_name(bucket)
-        objects: list[StoredObject] = []
-        seen_tokens: set[str] = set()
-        token: str | None = None
-        for _ in range(_MOST_PAGES):
-            page = self._list_page(bucket, prefix, token)
-            objects += page.objects
-            token = page.next_token
-            if token is None:
-                return self._checked(bucket, prefix, objects)
-            if token in seen_tokens:
-                raise self._bad_listing(bucket, prefix, "repeats a page for ever")
-            seen_tokens.add(token)
-        raise self._bad_listing(bucket, prefix, f"does not end after {_MOST_PAGES} pages")
+
+        def ask(start_after: str | None, token: str | None) -> Page:
+            return self._list_page(bucket, prefix, start_after, token)
+
+        try:
+            try:
+                objects = self._walk_all(cut(prefix, expected), ask)
+            except UnorderedError:
+                objects = list(walk(Slice(), ask))
+        except EndlessError as exc:
+            raise self._bad_listing(bucket, prefix, str(exc)) from exc
+        return self._checked(bucket, prefix, objects)
 
     def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
         """Send exactly the bytes of `extent` to `sink`, in order, each byte once."""
@@ -94,12 +97,26 @@ class S3Store:
             if self._wire is not None:
                 self._wire.close()
 
-    def _list_page(self, bucket: str, prefix: str, token: str | None) -> Page:
+    def _walk_all(self, slices: list[Slice], ask: Ask) -> list[StoredObject]:
+        """Walk slices in as many threads as can be spared, this one included.
+
+        Raises the first error without waiting for the others, whose requests end by themselves.
+        """
+        walking = Walking(slices, ask)
+        for _ in slices[1:]:
+            if not self._spare_threads.acquire(blocking=False):
+                break
+            walking.start_thread(self._spare_threads.release)
+        return walking.finish()
+
+    def _list_page(
+        self, bucket: str, prefix: str, start_after: str | None, token: str | None
+    ) -> Page:
         attempts = self._attempts()
         while True:
             try:
-                with self._slots:
-                    return self._get_wire().list_page(bucket, prefix, token)
+                with self._listing_slots, self._slots:
+                    return self._get_wire().list_page(bucket, prefix, start_after, token)
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
 

@@ -69,13 +69,20 @@ class Wire:
         self._dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
         self._pool = Pool(dial=self._dialler.dial, most_idle=max_connections)
 
-    def list_page(self, bucket: str, prefix: str, token: str | None) -> Page:
-        """Return up to 1,000 objects under `prefix`, from `token` on. Raises StoreError."""
+    def list_page(
+        self, bucket: str, prefix: str, start_after: str | None, token: str | None
+    ) -> Page:
+        """Return up to 1,000 objects under `prefix`, from `token` on, or after a key.
+
+        Raises StoreError.
+        """
         action, url = f"cannot list {object_url(bucket, prefix)}", self._endpoint.url
         with translated(action, url):
             # Encoded, because XML cannot hold all the characters that a key may have.
             query = f"list-type=2&max-keys={_PAGE_KEYS}&encoding-type=url"
             query += f"&prefix={quote(prefix, safe='')}"
+            if start_after is not None:
+                query += f"&start-after={quote(start_after, safe='')}"
             if token is not None:
                 query += f"&continuation-token={quote(token, safe='')}"
             with self._ask(bucket, f"?{query}") as answer:

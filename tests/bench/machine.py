@@ -21,7 +21,7 @@ _COMMANDS: Final = {
     "fusermount3": ("fusermount3", "--version"),
     "SeaweedFS": ("weed", "version"),
 }
-_PACKAGES: Final = ("idcfs", "idc-index-data", "pyfuse3", "trio", "duckdb", "botocore")
+_PACKAGES: Final = ("idcfs", "idc-index-data", "pyfuse3", "trio", "duckdb")
 _ABSENT: Final = "not installed"
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
@@ -19,6 +20,8 @@ from idcfs.errors import IntegrityError, ObjectNotFoundError, StoreUnavailableEr
 from idcfs.model import Extent
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
+from tests.support.faults import Delay
+from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from tests.support.replica import ServedReplica
 
 BUCKET = "idc-open-data"
-WIDE = [f"wide/{number:05}.dcm" for number in range(2500)]
+WIDE = sorted(f"wide/{UUID(int=random.Random(n).getrandbits(128))}.dcm" for n in range(2500))
 ODD = [
     "odd/Ünïcode €😀.dcm",
     "odd/with space.dcm",
@@ -86,6 +89,42 @@ def test_a_wide_prefix_is_listed_whole_and_in_order(served: Served) -> None:
     assert all(o.size_bytes == len(o.key) for o in listed)
     assert all(o.etag == hashlib.md5(o.key.encode()).hexdigest() for o in listed)
     assert all(before_ns < o.mtime_ns < time.time_ns() + 10**9 for o in listed)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "expected", "requests"),
+    [("wide/", 2500, 3), ("wide/", None, 3), ("wide/", 10, 3), ("wide/3", 150, 1)],
+)
+def test_a_listing_takes_as_few_requests_as_its_length_allows(
+    served: Served, prefix: str, expected: int | None, requests: int
+) -> None:
+    with (
+        FaultProxy(served.server.endpoint_url) as proxy,
+        closing(S3Store(endpoint_url=proxy.endpoint_url)) as store,
+    ):
+        listed = store.list_prefix(BUCKET, prefix, expected=expected)
+        assert [o.key for o in listed] == [key for key in WIDE if key.startswith(prefix)]
+        assert len(proxy.log()) == requests
+
+
+@pytest.mark.parametrize("expected", [1001, 90_000])
+def test_a_wrong_expectation_costs_requests_only(served: Served, expected: int) -> None:
+    assert [o.key for o in served.store.list_prefix(BUCKET, "wide/", expected=expected)] == WIDE
+    odd = served.store.list_prefix(BUCKET, "odd/", expected=expected)
+    assert [o.key for o in odd] == sorted(ODD)
+
+
+def test_slices_of_a_listing_are_asked_for_at_once(served: Served) -> None:
+    with (
+        FaultProxy(served.server.endpoint_url) as proxy,
+        closing(S3Store(endpoint_url=proxy.endpoint_url)) as store,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        proxy.fail(Delay(60))
+        listing = thread.submit(store.list_prefix, BUCKET, "wide/", expected=2500)
+        proxy.wait_for(lambda proxy: len(proxy.log()) == 3)
+        proxy.clear()
+        assert len(listing.result()) == 2500
 
 
 def test_an_unknown_prefix_is_empty(served: Served) -> None:

@@ -213,8 +213,20 @@ def test_a_listing_that_repeats_its_token_ends() -> None:
     assert "for ever" in str(failure(answer, of="list"))
 
 
+def test_a_server_that_ignores_start_after_is_listed_page_by_page() -> None:
+    def answer(request: Request, number: int) -> None:
+        if request.query.get("continuation-token"):
+            request.send(200, listing(["s/c.dcm", "s/d.dcm"]))
+        else:
+            request.send(200, listing(["s/b.dcm", "s/a.dcm"], next_token="t"))
+
+    with ScriptedServer(answer) as server, closing(quick_store(server.url)) as store:
+        listed = store.list_prefix("bucket", "s/", expected=5000)
+    assert [o.key for o in listed] == ["s/a.dcm", "s/b.dcm", "s/c.dcm", "s/d.dcm"]
+
+
 def test_a_listing_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("idcfs.store.s3._MOST_PAGES", 7)
+    monkeypatch.setattr("idcfs.store.slices._MOST_PAGES", 7)
 
     def answer(request: Request, number: int) -> None:
         request.send(200, listing([f"s/{number}.dcm"], next_token=f"t{number}"))

@@ -117,7 +117,9 @@ class MemoryStore:
         self.add(ref, content)
         return ref
 
-    def list_prefix(self, bucket: str, prefix: str) -> list[StoredObject]:
+    def list_prefix(
+        self, bucket: str, prefix: str, *, expected: int | None = None
+    ) -> list[StoredObject]:
         self.lists.append(prefix)
         self.on_list(prefix)
         return [
