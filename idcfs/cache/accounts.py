@@ -54,6 +54,8 @@ class Accounts:
         self._fill = fill
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self.is_entering = False
+        """Whether a transaction waits for books that are made anew, or makes them."""
 
     @contextmanager
     def transaction(self) -> Iterator[Book]:
@@ -62,8 +64,7 @@ class Accounts:
         Raises CacheError when they can be neither used nor made anew; what the block
         changed is then not written.
         """
-        with self._door(fcntl.LOCK_SH) as door:
-            connection = self._usable(door)
+        with self._entered() as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield Book(connection)
@@ -76,6 +77,17 @@ class Accounts:
             except BaseException:
                 self._roll_back(connection)
                 raise
+
+    @contextmanager
+    def _entered(self) -> Iterator[sqlite3.Connection]:
+        self.is_entering = True
+        try:
+            with self._door(fcntl.LOCK_SH) as door:
+                connection = self._usable(door)
+                self.is_entering = False
+                yield connection
+        finally:
+            self.is_entering = False
 
     def close(self) -> None:
         """Close the database. Never raises."""

@@ -228,10 +228,12 @@ class DiskLedger:
 
     @contextmanager
     def _books_in_time(self) -> Iterator[None]:
-        if not self._books.acquire(timeout=self._books_patience_s):
-            raise CacheError(
-                "the books of the cache are being made anew; until then it stores nothing"
-            )
+        """Hold the books. Raises CacheError rather than wait for long until all is counted."""
+        while not self._books.acquire(timeout=self._books_patience_s):
+            if self._accounts.is_entering or self._recount.is_counting:
+                raise CacheError(
+                    "the books of the cache are being made anew; until then it stores nothing"
+                )
         try:
             yield
         finally:

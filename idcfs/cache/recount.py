@@ -58,9 +58,18 @@ class Recount:
         self._root = root
         self._locks = locks
         self._members = root / "ledger" / "members"
+        self.is_counting = False
+        """Whether everything is being counted."""
 
     def count_all(self, book: Book) -> Drift:
         """Count everything. What is in use meanwhile is noted down, to be counted again."""
+        self.is_counting = True
+        try:
+            return self._count_all(book)
+        finally:
+            self.is_counting = False
+
+    def _count_all(self, book: Book) -> Drift:
         started = time.monotonic()
         known = {account.series: account for account in book.accounts()}
         found: set[SeriesUUID] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -330,6 +331,20 @@ def test_nobody_need_wait_while_lost_books_are_made_anew(
     counted.set()
     assert ledger.totals().bytes == 0
     ledger.reserve(BLOCK).release()
+    ledger.close()
+
+
+def test_who_is_hurried_waits_while_others_make_room(root: Path) -> None:
+    """Nobody counts everything: it will not take long."""
+    ledger = quiet(root, None, books_patience_s=0.001)
+    ledger.flush()
+    ledger._books.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        reserving = pool.submit(ledger.reserve, BLOCK)
+        with pytest.raises(TimeoutError):
+            reserving.result(timeout=0.05)
+        ledger._books.release()
+        reserving.result(timeout=20).release()
     ledger.close()
 
 
