@@ -61,6 +61,10 @@ class NoSuchEntryError(IdcfsError):
     """No file or directory of that name or number."""
 
 
+class NoSuchAttributeError(IdcfsError):
+    """No extended attribute of that name on this file or directory."""
+
+
 class NotADirectoryInTreeError(IdcfsError):
     """A directory was needed and a file was given."""
 

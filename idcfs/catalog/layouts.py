@@ -141,18 +141,24 @@ def _compile_aside(request: dict[str, object]) -> Layout:
         temporary.unlink(missing_ok=True)
 
 
-def _run_compiler(request: dict[str, object], output: Path) -> None:
-    """Compile in a child process. Raises what the child met; OSError if it could not write."""
+def child_command(module: str) -> tuple[list[str], dict[str, str]]:
+    """Return how to run a module of ours in another process: command and environment."""
     import idcfs
 
     source = str(Path(idcfs.__file__).parent.parent)
     search = os.pathsep.join(dict.fromkeys([source, *filter(None, sys.path)]))
     # -P: the working directory, which may be anyone's, must not provide modules.
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": search}
+
+
+def _run_compiler(request: dict[str, object], output: Path) -> None:
+    """Compile in a child process. Raises what the child met; OSError if it could not write."""
+    command, environment = child_command("idcfs.catalog.compile")
     finished = subprocess.run(
-        [sys.executable, "-P", "-m", "idcfs.catalog.compile"],
+        command,
         input=json.dumps({**request, "output": str(output)}).encode(),
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": search},
+        env=environment,
         check=False,
     )
     try:

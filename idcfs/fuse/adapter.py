@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
 
-from idcfs.errors import IdcfsError, NoSuchEntryError
+from idcfs.errors import IdcfsError, NoSuchAttributeError, NoSuchEntryError
 from idcfs.fuse.errno_table import errno_of
 from idcfs.model import Extent
 from idcfs.vfs.attributes import FRAGMENT_BYTES, TTL_S
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from idcfs.vfs.attributes import Attributes
+    from idcfs.vfs.extended import ExtendedAttributes
     from idcfs.vfs.filesystem import FileSystem
 
 logger = logging.getLogger(__name__)
 
 _NAME_LIMIT_BYTES = 255
+_XATTR_NAMESPACE = b"user."
 _BLOCK_BYTES = 128 * 1024
 """What `stat` recommends as the unit of reading: the largest request the kernel sends."""
 
@@ -43,6 +45,8 @@ def _handler(
             return await method(self, *args, **kwargs)
         except NoSuchEntryError:
             raise pyfuse3.FUSEError(errno.ENOENT) from None
+        except NoSuchAttributeError:
+            raise pyfuse3.FUSEError(errno.ENODATA) from None
         except IdcfsError as exc:
             logger.warning("%s: %s", method.__name__, exc)
             raise pyfuse3.FUSEError(errno_of(exc)) from exc
@@ -61,9 +65,10 @@ class Adapter(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, file_system: FileSystem) -> None:
+    def __init__(self, file_system: FileSystem, extended: ExtendedAttributes) -> None:
         super().__init__()
         self._fs = file_system
+        self._extended = extended
 
     @_handler
     async def lookup(
@@ -134,6 +139,28 @@ class Adapter(pyfuse3.Operations):
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a file."""
         self._fs.release(Handle(fh))
+
+    @_handler
+    async def getxattr(
+        self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        """Tell an extended attribute.
+
+        `ls -l` asks for ACLs and labels of every entry, until it hears that there is no such
+        thing here at all; "not this one" would make it go on.
+        """
+        if not name.startswith(_XATTR_NAMESPACE):
+            raise pyfuse3.FUSEError(errno.ENOTSUP)
+        text = name.decode(errors="surrogateescape")
+        return (await self._extended.get(Inode(inode), text)).encode()
+
+    @_handler
+    async def listxattr(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> Sequence[pyfuse3.XAttrNameT]:
+        """Tell the names of the extended attributes."""
+        names = await self._extended.names(Inode(inode))
+        return [pyfuse3.XAttrNameT(name.encode()) for name in names]
 
     async def flush(self, fh: pyfuse3.FileHandleT) -> None:
         """Nothing is ever written, so there is nothing to flush."""

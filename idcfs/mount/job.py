@@ -14,22 +14,25 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache.opening import is_shared_directory, open_cache
+from idcfs.cache.paths import Paths
 from idcfs.catalog.catalog import Catalog
+from idcfs.catalog.facts import SeriesFacts, common_columns
 from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.notify import ServiceManager
-from idcfs.mount.serve import check_width, serve
+from idcfs.mount.serve import Knowledge, check_width, serve
 from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
+from idcfs.vfs.extended import COLUMNS
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.catalog.layout import Layout
-    from idcfs.model import TreeTotals
+    from idcfs.model import ObjectRef, TreeTotals
     from idcfs.store.endpoint import Source
     from idcfs.vfs.attributes import Ownership
 
@@ -94,6 +97,8 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         verify_reads=request.verify_reads,
         hurried=True,
     ).cache
+    facts = SeriesFacts(catalog.index)
+    common = common_columns(request.template, frozenset(COLUMNS.values()))
     manager = ServiceManager.from_environment(os.environ)
 
     def announce() -> None:
@@ -109,6 +114,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
                 store=store,
                 cache=cache,
                 ownership=request.ownership,
+                knowledge=Knowledge(facts, functools.partial(_held, request.cache_dir), common),
                 mountpoint=mountpoint,
                 options=options,
                 ready=announce,
@@ -116,9 +122,18 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
             )
         )
     finally:
+        facts.close()
         store.close()
         cache.close()
         layout.close()
+
+
+def _held(cache_dir: Path, ref: ObjectRef) -> str:
+    """Tell how much of an object is in the cache: `yes`, `partly` or `no`."""
+    paths = Paths(cache_dir, ref.series, ref.instance.name)
+    if paths.whole.exists():
+        return "yes"
+    return "partly" if paths.partial.exists() else "no"
 
 
 def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,17 +15,20 @@ from idcfs.errors import IdcfsError, MountError, UsageError
 from idcfs.fetch import EXTRA_BYTES, Fetcher
 from idcfs.fuse import Adapter, Session
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
+from idcfs.vfs.extended import ExtendedAttributes
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
 from idcfs.vfs.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from idcfs.cache import Cache
+    from idcfs.model import ObjectRef
     from idcfs.mount.notify import ServiceManager
     from idcfs.store import ObjectStore
     from idcfs.vfs.attributes import Ownership
+    from idcfs.vfs.extended import SeriesFacts
     from idcfs.vfs.tree import DirectoryTree
 
 logger = logging.getLogger(__name__)
@@ -44,12 +48,22 @@ def check_width(tree: DirectoryTree) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What extended attributes tell beyond the tree; see `ExtendedAttributes`."""
+
+    facts: SeriesFacts
+    held: Callable[[ObjectRef], str]
+    common: Sequence[frozenset[str]]
+
+
 async def serve(
     *,
     tree: DirectoryTree,
     store: ObjectStore,
     cache: Cache,
     ownership: Ownership,
+    knowledge: Knowledge,
     mountpoint: Path,
     options: Collection[str],
     ready: Callable[[], None],
@@ -66,7 +80,14 @@ async def serve(
             extra_bytes = 0 if may_raise_readahead() else EXTRA_BYTES
             fetcher = Fetcher(store=store, cache=cache, nursery=services, extra_bytes=extra_bytes)
             file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
-            session = Session(Adapter(file_system), mountpoint, options)
+            extended = ExtendedAttributes(
+                file_system=file_system,
+                tree=tree,
+                facts=knowledge.facts,
+                held=knowledge.held,
+                common=knowledge.common,
+            )
+            session = Session(Adapter(file_system, extended), mountpoint, options)
             try:
                 async with trio.open_nursery() as watching:
                     await watching.start(_stop_at_signal, session, services.cancel_scope, manager)

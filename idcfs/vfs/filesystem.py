@@ -174,6 +174,10 @@ class FileSystem:
         totals = self._tree.totals
         return FileSystemTotals(-(-totals.size_bytes // FRAGMENT_BYTES), totals.instance_count)
 
+    async def find(self, inode: Inode) -> File | DirectoryId:
+        """Return the file or directory that an inode number names."""
+        return await self._get_file(inode) if is_file_inode(inode) else self._get_directory(inode)
+
     def _get_directory(self, inode: Inode) -> DirectoryId:
         if is_file_inode(inode):
             raise NotADirectoryInTreeError(f"inode {inode} is a file")
