@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.cache.files import OPENING, Descriptor, read_exactly, remove_same
+from idcfs.cache.files import OPENING, Descriptor, open_to_write, read_exactly, remove_same
 from idcfs.cache.inventory import OBJECTS, PARTIAL, list_objects
 from idcfs.cache.listings import decode_listing
 from idcfs.cache.partial import is_unbegun, open_described, read_footer, take_apart
@@ -206,7 +206,7 @@ def _adopt(auditor: _Auditor, file: Descriptor, size_bytes: int) -> Blocks | Non
 def _check_partial(auditor: _Auditor) -> Damage | None:
     path = auditor.paths.partial
     try:
-        file = Descriptor(os.open(path, os.O_RDWR | OPENING))
+        file = open_to_write(path)
         status = os.fstat(file.number)
         found = read_footer(file.number, status.st_size, auditor.paths.identity)
         if found is None:

@@ -52,6 +52,19 @@ class Descriptor:
             os.close(self.number)
 
 
+def open_to_write(path: Path) -> Descriptor:
+    """Open a file to read and write it; only to read it, where the disk is read-only.
+
+    Raises OSError.
+    """
+    try:
+        return Descriptor(os.open(path, os.O_RDWR | OPENING))
+    except OSError as exc:
+        if exc.errno != errno.EROFS:
+            raise
+    return Descriptor(os.open(path, os.O_RDONLY | OPENING))
+
+
 def read_nowait(file: Descriptor, extent: Extent, name: Path) -> bytearray | None:
     """Return the bytes of `extent` if the page cache has them all, else None."""
     buffer = bytearray(extent.length)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks, require_good
-from idcfs.cache.files import OPENING, Descriptor, read_exactly, read_nowait
+from idcfs.cache.files import OPENING, Descriptor, open_to_write, read_exactly, read_nowait
 from idcfs.cache.partial import PartialFile, open_described, publish
 from idcfs.cache.sums import find_sums, keep_sums, remake_sums
 from idcfs.errors import CacheError
@@ -93,7 +93,7 @@ def has_one_block(size_bytes: int) -> bool:
 
 def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
     path = paths.whole
-    file = _open(path, os.O_RDONLY)
+    file = _open(path)
     if file is None or not _is_of_size(file, ref.instance.size_bytes):
         return None
     blocks = find_sums(file, ref.instance.size_bytes, paths)
@@ -111,22 +111,24 @@ def _find_part(size_bytes: int, paths: Paths, services: Services) -> Held | None
     If all of it has, because its process was killed just before it gave the file its name,
     that is done now.
     """
-    file = _open(paths.partial, os.O_RDWR)
-    if file is None:
+    try:
+        file = open_to_write(paths.partial)
+    except (FileNotFoundError, PermissionError):
         return None
     if _is_of_size(file, size_bytes):
         blocks = find_sums(file, size_bytes, paths)
         if blocks is None:
             return None
-        publish(file, paths.partial, paths.whole, services.scratch)
+        with suppress(OSError):  # the next who can write will
+            publish(file, paths.partial, paths.whole, services.scratch)
         return Held(paths.whole, file, blocks)
     partial = open_described(paths, file, size_bytes)
     return None if partial is None else held_part(paths, partial)
 
 
-def _open(path: Path, how: int) -> Descriptor | None:
+def _open(path: Path) -> Descriptor | None:
     try:
-        return Descriptor(os.open(path, how | OPENING))
+        return Descriptor(os.open(path, os.O_RDONLY | OPENING))
     except (FileNotFoundError, PermissionError):  # a new one can take its place
         return None
 

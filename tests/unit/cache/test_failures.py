@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from idcfs.cache import DiskCache
+from idcfs.cache.audit import verify_cache
 from idcfs.errors import CacheError
-from idcfs.model import Instance, Listing
+from idcfs.model import Extent, Instance, Listing
 from tests.support.stores import make_content, make_ref, series_uuid
 from tests.unit.cache.steps import path_of, start, store, store_all, unfinished
 
@@ -286,6 +287,25 @@ def test_a_read_only_disk(tiny_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
 
     check_that_it_only_reads(tiny_disk / "cache", "Read-only")
+
+
+@pytest.mark.usefixtures("small_units")
+def test_what_is_held_in_part_is_read_from_a_read_only_disk(tiny_disk: Path) -> None:
+    root, part = tiny_disk / "cache", make_ref(make_content(150), "part.dcm")
+    cache = DiskCache(root)
+    store(cache.open(part), make_content(150), Extent(40, 40))
+    cache.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+
+    held = DiskCache(root).open(part)
+    assert held.read(Extent(40, 40)) == make_content(150)[40:80]
+    with pytest.raises(CacheError):
+        store(held, make_content(150), Extent(0, 40))
+    held.discard(Extent(40, 40))
+    held.close()
+    held = DiskCache(root).open(part)
+    assert held.missing(Extent(40, 40)) == []
+    assert list(verify_cache(root)) == []
 
 
 def test_a_disk_that_was_full_before(tiny_disk: Path) -> None:
