@@ -20,6 +20,10 @@ class UsageError(IdcfsError):
     exit_status = 2
 
 
+class MissingPackageError(UsageError):
+    """What was asked for takes a package that is not installed."""
+
+
 class IndexFileError(IdcfsError):
     """The index is missing, is not an IDC index, or cannot be read."""
 

@@ -9,13 +9,14 @@ from idcfs.catalog.engine import columns_of, connect
 from idcfs.catalog.index import Index
 from idcfs.catalog.layouts import open_layout
 from idcfs.catalog.manifest import Manifest, match_manifest
-from idcfs.catalog.query import QueryResult, run_query
+from idcfs.catalog.query import QueryResult, named_series, run_query
 from idcfs.catalog.selection import (
     Selection,
     SelectionSize,
     Unmatched,
     create_row_table,
     create_selected,
+    evaluate_where,
     resolve_identifiers,
 )
 from idcfs.catalog.series_paths import stream_series_paths
@@ -51,12 +52,27 @@ class Catalog:
 
         Raises UsageError if it names something unknown, or picks nothing.
         """
-        rows, unmatched = self.match(selection)
-        if unmatched:
-            raise UsageError(_tell(unmatched, self.index.release))
+        rows = self.find(selection)
         if not rows:
             raise UsageError(f"the selection picks no series of {self.index.release}")
         return rows
+
+    def find(self, selection: Selection) -> list[int]:
+        """Return the index rows a selection picks, ascending; there may be none.
+
+        Raises UsageError if it names something unknown.
+        """
+        rows, unmatched = self.match(selection)
+        if unmatched:
+            raise UsageError(self.tell(unmatched))
+        return rows
+
+    def tell(self, unmatched: list[Unmatched]) -> str:
+        """Return a message about values that match nothing: the first five of them."""
+        shown = [each.message(self.index.release) for each in unmatched[:5]]
+        if len(unmatched) > len(shown):
+            shown.append(f"and {len(unmatched) - len(shown):,} more")
+        return "; ".join(shown)
 
     def match(self, selection: Selection) -> tuple[list[int], list[Unmatched]]:
         """Return the rows a selection picks and its values that match nothing, raising for neither.
@@ -126,6 +142,17 @@ class Catalog:
         """Return what must be cited for these index rows; see `citations.attribute`."""
         return attribute(self.index, rows)
 
+    def rows_where(self, condition: str) -> list[int]:
+        """Return the rows of current series for which an SQL condition holds."""
+        return evaluate_where(self.index, condition)
+
+    def rows_of_query(self, sql: str) -> list[int]:
+        """Return the rows of the series that a user's SQL names; see `query.named_series`."""
+        column, values = named_series(self.index, sql)
+        if column == "crdc_series_uuid":
+            return self.find(Selection(crdc_series_uuid=values)) if values else []
+        return self.find(Selection(series_instance_uid=values)) if values else []
+
     def query(self, sql: str) -> QueryResult:
         """Answer one SELECT of a user's; see `query.run_query`."""
         return run_query(self.index, sql)
@@ -158,10 +185,3 @@ class Catalog:
         with connect(self.index) as connection:
             found = connection.execute("SELECT count(*) FROM series").fetchall()
         return int(found[0][0])
-
-
-def _tell(unmatched: list[Unmatched], release: str) -> str:
-    shown = [each.message(release) for each in unmatched[:5]]
-    if len(unmatched) > len(shown):
-        shown.append(f"and {len(unmatched) - len(shown)} more")
-    return "; ".join(shown)

@@ -115,11 +115,11 @@ def attribute(index: Index, rows: Iterable[int]) -> Attribution:
 
 def _create_attributed(connection: duckdb.DuckDBPyConnection, rows: Iterable[int]) -> None:
     """Create `attributed`: DOI, licence, collection and bytes of each selected series."""
-    create_row_table(connection, "selected", rows)
-    connection.execute("""
+    source = create_row_table(connection, "selected", rows)
+    connection.execute(f"""
         CREATE TEMP TABLE attributed AS
         WITH chosen AS (
-            SELECT * FROM all_series WHERE idcfs_row IN (SELECT r FROM selected)),
+            SELECT * FROM {source} WHERE idcfs_row IN (SELECT r FROM selected)),
         successor AS (
             SELECT SeriesInstanceUID, any_value(source_DOI) AS doi,
                 any_value(license_short_name) AS license FROM series

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from idcfs.catalog.engine import connect
 from idcfs.errors import UsageError
@@ -25,6 +25,10 @@ GOOGLE_BUCKETS = {
     "public-datasets-idc": "idc-open-data",
 }
 """Google's names of the buckets, where they differ, with Amazon's, which the index gives."""
+
+_AT_GOOGLE = {
+    amazon: google for google, amazon in GOOGLE_BUCKETS.items() if amazon != "idc-open-data"
+}
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 # The command and the destination are s5cmd's and mean nothing here; the quotes are the
@@ -105,9 +109,10 @@ def parse_manifest(file: BinaryIO) -> tuple[_Entries, list[ManifestProblem]]:
     return entries, problems
 
 
-def manifest_line(series: Series) -> str:
+def manifest_line(series: Series, source: Literal["aws", "gcs"] = "aws") -> str:
     """Return the line for a series, which idc-index and s5cmd understand too."""
-    return f"s3://{series.bucket}/{series.uuid}/*"
+    bucket = series.bucket if source == "aws" else _AT_GOOGLE.get(series.bucket, series.bucket)
+    return f"s3://{bucket}/{series.uuid}/*"
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -168,7 +173,12 @@ def _reason(bucket: str, right: str | None, known: bool, release: str) -> str:
     return f"this series is in the bucket {right!r}, not in {bucket!r}"
 
 
-def write_manifest(series: Iterable[Series]) -> Iterator[str]:
-    """Yield the lines of a manifest of these series, each with its line end."""
+def write_manifest(
+    series: Iterable[Series], source: Literal["aws", "gcs"] = "aws"
+) -> Iterator[str]:
+    """Yield the lines of a manifest of these series, each with its line end.
+
+    They name the buckets as Amazon calls them, or as Google does.
+    """
     for each in series:
-        yield manifest_line(each) + "\n"
+        yield manifest_line(each, source) + "\n"

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from idcfs.api.figures import human_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+__all__ = ["complain", "complain_of_each", "human_bytes", "printable"]
 
 _SHOWN_PROBLEMS = 20
 
@@ -28,13 +32,3 @@ def complain_of_each(problems: Sequence[str]) -> None:
         complain(problem)
     if len(problems) > _SHOWN_PROBLEMS:
         complain(f"and {len(problems) - _SHOWN_PROBLEMS:,} more like these")
-
-
-def human_bytes(count: int) -> str:
-    """Return a size in decimal units, as disks are sold: "12.3 GB"."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{count} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3f}".rstrip("0").rstrip(".") + " TB"

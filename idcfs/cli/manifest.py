@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,6 +15,7 @@ from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import TextIO
 
     from idcfs.cli.options import Selected
@@ -32,12 +30,20 @@ if TYPE_CHECKING:
     type=NonEmptyPath(dir_okay=False, allow_dash=True),
     help="The file to write, whole or not at all.  [default: standard output]",
 )
+@click.option(
+    "--source",
+    type=click.Choice(["aws", "gcs"]),
+    default="aws",
+    show_default=True,
+    help="Whose buckets to name.",
+)
 @log_option
 def manifest(
     identifiers: tuple[str, ...],
     selected: Selected,
     index_path: Path | None,
     output: Path | None,
+    source: Literal["aws", "gcs"],
 ) -> int:
     """Write a selection as s3:// lines, one a series.
 
@@ -53,13 +59,15 @@ def manifest(
     complain_of_each(chosen.problems)
     placed = catalog.series_paths(chosen.rows, DEFAULT_TEMPLATE)
     with _opened(output) as file:
-        file.writelines(write_manifest(series for series, _ in placed))
+        file.writelines(write_manifest((series for series, _ in placed), source))
     return int(bool(chosen.problems))
 
 
 @contextmanager
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Open what is to be written; a regular file only appears when all of it is there."""
+    from idcfs.api.writing import replacing
+
     if output is None or str(output) == "-":
         yield sys.stdout
         sys.stdout.flush()
@@ -69,24 +77,7 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
             with output.open("w") as file:  # a device or a pipe
                 yield file
             return
-        with _replacing(output.resolve()) as file:
+        with replacing(output.resolve()) as file:
             yield file
     except OSError as exc:
         raise UsageError(f"cannot write {output}: {exc.strerror}") from exc
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[TextIO]:
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    unfinished = Path(name)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            yield file
-            # mkstemp's 0600 would keep colleagues from reading it.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(descriptor, 0o666 & ~umask)
-        unfinished.replace(target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -155,6 +156,9 @@ async def prefetch(
 async def _stop_at_signal(
     pipeline: Pipeline, outcome: Outcome, *, task_status: trio.TaskStatus[None]
 ) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        task_status.started()  # signals belong to the main thread, which is somebody else's
+        return
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for _ in signals:

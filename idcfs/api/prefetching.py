@@ -1,0 +1,193 @@
+"""Prefetch as a call: figures while it runs, a report in the end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from idcfs.api.figures import human_bytes
+from idcfs.errors import IdcfsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.model import Series
+    from idcfs.prefetch.job import Observer, PrefetchRequest
+    from idcfs.prefetch.outcome import Failure, Outcome
+    from idcfs.prefetch.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a prefetch is. Totals are the index's until all series are listed."""
+
+    done_files: int
+    total_files: int
+    done_bytes: int
+    """With those of files under way."""
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a prefetch has done."""
+
+    total_files: int
+    fetched_files: int
+    fetched_bytes: int
+    present_files: int
+    """Files that were there already, and right."""
+    present_bytes: int
+    failures: tuple[Failure, ...]
+    """Each with its `subject`, a file or series, and the `reason`."""
+    gave_up: str | None
+    """Why it ended before it had tried everything, if it did."""
+    elapsed_s: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether every file is there."""
+        return not self.failures and self.gave_up is None
+
+    def raise_if_incomplete(self) -> None:
+        """Raise IncompletePrefetchError, with this report, unless every file is there."""
+        if self.is_complete:
+            return
+        told = [f"{each.subject}: {each.reason}" for each in self.failures[:1]]
+        told += [f"gave up: {self.gave_up}"] if self.gave_up else []
+        done = self.fetched_files + self.present_files
+        raise IncompletePrefetchError(
+            f"{done:,} of {self.total_files:,} files are there, {len(self.failures):,} failures: "
+            + "; ".join(told),
+            self,
+        )
+
+
+class IncompletePrefetchError(IdcfsError):
+    """Some files of a prefetch are not there; `report` says which."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def run(
+    catalog: Catalog,
+    rows: Sequence[int],
+    template: str | None,
+    request: PrefetchRequest,
+    progress: Callable[[Progress], None] | bool,
+) -> Report:
+    """Fetch the files of these index rows; see `Selection.prefetch`."""
+    from idcfs.prefetch.job import run_prefetch
+    from idcfs.prefetch.outcome import Outcome
+
+    size = catalog.size(rows)
+    place = request.download_dir or request.cache_dir
+
+    def placed() -> Iterator[tuple[Series, str]]:
+        found = catalog.series_paths(rows, template)
+        if request.download_dir is not None:
+            return found
+        return ((series, series.uuid) for series, _ in found)
+
+    try:
+        space = _measure(catalog, rows, request, placed)
+        if not space.suffices:
+            raise IdcfsError(
+                f"{human_bytes(space.needed_bytes)} are to be fetched and {place} has room for "
+                f"{human_bytes(space.free_bytes)}: select less, or name another place"
+            )
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"cannot use the directory {place}: {exc.strerror}") from exc
+    outcome = Outcome(size.instance_count, size.size_bytes)
+    started_s = time.monotonic()
+    with _observing(progress) as observe:
+        run_prefetch(request, placed(), outcome, observe)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return Report(
+        outcome.total_files,
+        outcome.fetched_files,
+        outcome.fetched_bytes,
+        outcome.present_files,
+        outcome.present_bytes,
+        tuple(outcome.failures),
+        outcome.gave_up,
+        time.monotonic() - started_s,
+    )
+
+
+def _measure(
+    catalog: Catalog,
+    rows: Sequence[int],
+    request: PrefetchRequest,
+    placed: Callable[[], Iterator[tuple[Series, str]]],
+) -> Space:
+    from idcfs.prefetch.job import find_present
+    from idcfs.prefetch.space import measure, measure_cache
+
+    size = catalog.size(rows)
+    if request.download_dir is None:
+        return measure_cache(
+            request.cache_dir,
+            cache_size=request.cache_size,
+            min_free=request.min_free,
+            size_bytes=size.size_bytes,
+            file_count=size.instance_count,
+            series=lambda: catalog.uuids(rows),
+        )
+    return measure(
+        request.download_dir,
+        size_bytes=size.size_bytes,
+        file_count=size.instance_count,
+        present=lambda: find_present(request, placed()),
+    )
+
+
+@contextmanager
+def _observing(progress: Callable[[Progress], None] | bool) -> Iterator[Observer]:
+    """Give what shows the figures; an error that it raises leaves as it is, not in a group."""
+    with _shown(progress) as show:
+        raised: BaseException | None = None
+
+        def observe(outcome: Outcome, bytes_under_way: int) -> None:
+            nonlocal raised
+            done = min(outcome.done_bytes + bytes_under_way, outcome.total_bytes)
+            try:
+                show(Progress(outcome.done_files, outcome.total_files, done, outcome.total_bytes))
+            except BaseException as exc:
+                raised = exc
+                raise
+
+        try:
+            yield observe
+        except BaseExceptionGroup:
+            if raised is not None:
+                raise raised from None
+            raise
+
+
+@contextmanager
+def _shown(
+    progress: Callable[[Progress], None] | bool,
+) -> Iterator[Callable[[Progress], None]]:
+    if progress is False:
+        yield lambda figures: None
+    elif progress is not True:
+        yield progress
+    else:
+        from tqdm.auto import tqdm
+
+        with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+
+            def draw(figures: Progress) -> None:
+                bar.total = figures.total_bytes
+                bar.n = figures.done_bytes
+                bar.set_postfix_str(f"{figures.done_files:,}/{figures.total_files:,} files")
+
+            yield draw

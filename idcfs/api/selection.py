@@ -1,0 +1,193 @@
+"""Selections: sets of series that compose, and the verbs on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from idcfs.api.figures import human_bytes
+from idcfs.api.prefetching import run
+from idcfs.api.query import Query
+from idcfs.api.tables import html_table
+from idcfs.api.writing import replacing
+from idcfs.catalog.citations import IDC_PUBLICATION
+from idcfs.catalog.manifest import write_manifest
+from idcfs.cite.formatted import format_citations
+from idcfs.errors import UsageError
+from idcfs.model import DEFAULT_TEMPLATE
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+
+    from idcfs.api.files import File, Remote
+    from idcfs.api.prefetching import Progress, Report
+    from idcfs.catalog.catalog import Catalog
+    from idcfs.catalog.citations import Attribution
+    from idcfs.catalog.selection import SelectionSize
+    from idcfs.model import Series
+    from idcfs.store.endpoint import Source
+
+_SHOWN_SERIES = 10
+_SHOWN_COLUMNS = (
+    "collection_id, PatientID, Modality, SeriesDescription, instanceCount, SeriesInstanceUID"
+)
+
+
+class Selection:
+    """A set of series of one index, which never changes. It may be empty.
+
+    `a & b`, `a | b` and `a - b` give new ones. Its length is the number of series.
+    """
+
+    def __init__(self, catalog: Catalog, remote: Remote, rows: Iterable[int]) -> None:
+        self._catalog = catalog
+        self._remote = remote
+        self._rows = tuple(sorted(set(rows)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __and__(self, other: Selection) -> Selection:
+        return self._with(set(self._rows) & self._rows_of(other))
+
+    def __or__(self, other: Selection) -> Selection:
+        return self._with(set(self._rows) | self._rows_of(other))
+
+    def __sub__(self, other: Selection) -> Selection:
+        return self._with(set(self._rows) - self._rows_of(other))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Selection):
+            return NotImplemented
+        return self._release == other._release and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash((self._release, self._rows))
+
+    def where(self, condition: str) -> Selection:
+        """Narrow it to the series for which an SQL condition holds; current series only."""
+        return self._with(set(self._rows) & set(self._catalog.rows_where(condition)))
+
+    def size(self) -> SelectionSize:
+        """Return series, instances and bytes, before anything moves.
+
+        For series of earlier releases the index gives no number of instances.
+        """
+        return self._catalog.size(self._rows)
+
+    def series(self) -> list[Series]:
+        """Return the series themselves: UUID, bucket, number of instances and bytes."""
+        return [series for series, _ in self._catalog.series_paths(self._rows, "")]
+
+    def query(self, sql: str = "SELECT * FROM selection") -> Query:
+        """Return the answer to one SELECT, in which `selection` is these rows of the index.
+
+        Series of earlier releases are not among them: the index has not their columns.
+        """
+        return Query(self._catalog.index, sql, self._rows)
+
+    def manifest(self, *, source: Source = "aws") -> str:
+        """Return `s3://` lines, one a series, which idc-index and s5cmd read too."""
+        return "".join(self._manifest_lines(source))
+
+    def write_manifest(self, path: str | os.PathLike[str], *, source: Source = "aws") -> None:
+        """Write `manifest` to a file, whole or not at all. Raises OSError."""
+        with replacing(Path(path).resolve()) as file:
+            file.writelines(self._manifest_lines(source))
+
+    def cite(self) -> Attribution:
+        """Return what to cite for it and the licences it is under, without a network.
+
+        Beside what it returns, IDC itself is to be cited: `citations` has that too.
+        """
+        return self._catalog.attribute(self._rows)
+
+    def citations(
+        self, style: Literal["apa", "bibtex", "json", "turtle"] = "apa", *, strict: bool = False
+    ) -> list[str]:
+        """Return citations of all sources and of IDC; APA needs no network.
+
+        The others come from the DOI service, within a minute. What it does not give is
+        made of what the index says or, when `strict`, raises UsageError.
+        """
+        formatted = format_citations([*self.cite().sources, IDC_PUBLICATION], style)
+        if strict and formatted.problems:
+            raise UsageError("; ".join(formatted.problems[:5]))
+        return formatted.texts
+
+    def prefetch(
+        self,
+        download_dir: str | os.PathLike[str] | None = None,
+        *,
+        dir_template: str | None = DEFAULT_TEMPLATE,
+        jobs: int = 16,
+        verify: Literal["full", "length"] = "full",
+        cache_size: str | None = None,
+        min_free: str | None = None,
+        progress: Callable[[Progress], None] | bool = False,
+        check: bool = True,
+    ) -> Report:
+        """Bring all files to a directory, or else into the cache; what is there stays.
+
+        `progress` is called some times a second; True draws a bar, in notebooks too. What
+        it raises ends the prefetch and comes out of it. Complete files stay, and the same
+        call goes on from there. Raises IncompletePrefetchError, which has the `report`,
+        unless all files are there; not with `check=False`. Raises UsageError for an empty
+        selection, IdcfsError if the disk cannot hold it, KeyboardInterrupt for Ctrl-C.
+        """
+        if not self._rows:
+            raise UsageError("the selection is empty: there is nothing to fetch")
+        request = self._remote.request(
+            Path(download_dir).absolute() if download_dir is not None else None,
+            jobs=jobs,
+            verify=verify,
+            cache_size=cache_size,
+            min_free=min_free,
+        )
+        report = run(self._catalog, self._rows, dir_template, request, progress)
+        if check:
+            report.raise_if_incomplete()
+        return report
+
+    def files(self) -> Iterator[File]:
+        """Yield every file, series by series in path order, as the store lists them.
+
+        Takes the network, or the cache for series that were listed before. Raises StoreError.
+        """
+        for series, _ in self._catalog.series_paths(self._rows, DEFAULT_TEMPLATE):
+            yield from self._remote.files(series)
+
+    def __repr__(self) -> str:
+        return f"<idcfs.Selection: {self._told()}>"
+
+    def _repr_html_(self) -> str:
+        sql = f"SELECT {_SHOWN_COLUMNS} FROM selection LIMIT {_SHOWN_SERIES}"
+        query = self.query(sql)
+        return html_table(query.columns, query, self._told())
+
+    def _told(self) -> str:
+        size = self.size()
+        return (
+            f"{size.series_count:,} series, {size.instance_count:,} files, "
+            f"{human_bytes(size.size_bytes)} of {self._release}"
+        )
+
+    @property
+    def _release(self) -> str:
+        return self._catalog.index.release
+
+    def _rows_of(self, other: Selection) -> set[int]:
+        if self._catalog.index.fingerprint != other._catalog.index.fingerprint:
+            raise UsageError(
+                f"selections of different indexes do not compose: {self._release} and "
+                f"{other._release}"
+            )
+        return set(other._rows)
+
+    def _with(self, rows: Iterable[int]) -> Selection:
+        return Selection(self._catalog, self._remote, rows)
+
+    def _manifest_lines(self, source: Source) -> Iterator[str]:
+        placed = self._catalog.series_paths(self._rows, DEFAULT_TEMPLATE)
+        return write_manifest((series for series, _ in placed), source)
