@@ -41,6 +41,19 @@ class Extent:
         return self.offset + self.length
 
 
+CHECKSUM_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha1": 20, "sha256": 32}
+"""The checksums that S3 may keep of an object besides the ETag, and their lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """A checksum of an object's whole content."""
+
+    algorithm: str
+    """One of `CHECKSUM_BYTES`, or `md5`."""
+    value: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One series as the index gives it: where its objects lie and how many to expect."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idcfs.model import Bytes, Extent, Listing, ObjectRef, SeriesUUID
+    from idcfs.model import Bytes, Checksum, Extent, Listing, ObjectRef, SeriesUUID
 
 
 class ExtentWriter(Protocol):
@@ -22,6 +22,10 @@ class ExtentWriter(Protocol):
         """What it takes: the extent that was asked for, or the first of its units."""
         ...
 
+    def expect(self, offered: tuple[Checksum, ...]) -> None:
+        """Check the whole object against one of these, told before its first byte."""
+        ...
+
     def write(self, chunk: memoryview) -> None:
         """Append `chunk`. Raises CacheError when the disk does not take it."""
         ...
@@ -29,7 +33,7 @@ class ExtentWriter(Protocol):
     def commit(self) -> None:
         """Check what was written and make the extent readable, to every process.
 
-        Raises IntegrityError when the length is wrong, or the object's MD5, which
+        Raises IntegrityError when the length is wrong, or the object's checksum, which
         can be told as soon as the whole object is there; what was written is then
         forgotten. Raises CacheError when the disk fails.
         """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache.files import Descriptor
     from idcfs.cache.ledger import Reservation
-    from idcfs.model import Extent, ObjectRef
+    from idcfs.model import Checksum, Extent, ObjectRef
 
 
 class WriterTarget(Protocol):
@@ -76,6 +76,10 @@ class UnitWriter:
     def sums(self) -> list[int]:
         """The checksums of the extent's blocks, once all of it was written."""
         return self._summing.finish()
+
+    def expect(self, offered: tuple[Checksum, ...]) -> None:
+        """See `ExtentWriter.expect`."""
+        self._check.expect(offered)
 
     def write(self, chunk: memoryview) -> None:
         """See `ExtentWriter.write`."""

@@ -43,7 +43,10 @@ def download_object(
             while chunk:
                 chunk = chunk[os.write(fd, chunk) :]
 
-        store.get_extent(ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag)
+        offered = check.expect if verify_md5 else None
+        store.get_extent(
+            ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag, offered=offered
+        )
         check.finish()
 
 

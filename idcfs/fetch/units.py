@@ -74,7 +74,10 @@ def _fetch_into(store: ObjectStore, ref: ObjectRef, writer: ExtentWriter) -> Non
         writer.write(chunk)
 
     try:
-        store.get_extent(ref.bucket, ref.key, writer.extent, sink, etag=ref.instance.etag)
+        offered = writer.expect if writer.extent == ref.whole else None
+        store.get_extent(
+            ref.bucket, ref.key, writer.extent, sink, etag=ref.instance.etag, offered=offered
+        )
         writer.commit()
     except BaseException:
         writer.abort()
@@ -90,7 +93,8 @@ def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> Bytes:
         check.update(chunk)
         content.extend(chunk)
 
-    store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
+    offered = check.expect if check.covers_whole else None
+    store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag, offered=offered)
     check.finish()
     return content
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
+    from idcfs.store.protocol import OfferedSink
 
 
 class MeteredStore:
@@ -33,7 +34,16 @@ class MeteredStore:
         """See `ObjectStore.list_prefix`."""
         return self._store.list_prefix(bucket, prefix, expected=expected)
 
-    def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+    def get_extent(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> None:
         """See `ObjectStore.get_extent`."""
         counts = self._under_way.setdefault(key, {})
         # An extent that is asked for again, after a failure, starts counting anew.
@@ -43,7 +53,7 @@ class MeteredStore:
             sink(chunk)
             counts[extent.offset] += len(chunk)
 
-        self._store.get_extent(bucket, key, extent, counting, etag=etag)
+        self._store.get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
 
     def close(self) -> None:
         """See `ObjectStore.close`."""

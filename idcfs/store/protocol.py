@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from idcfs.model import Checksum
+
 if TYPE_CHECKING:
     from idcfs.model import Extent
 
 Sink = Callable[[memoryview], None]
 """Takes the next bytes of a body, in order. The memory is only valid during the call;
 whatever it raises ends the transfer and reaches the caller of `get_extent`."""
+
+OfferedSink = Callable[[tuple[Checksum, ...]], None]
+"""Takes the checksums that the store offers of a whole object, before its first byte; is
+not called where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +47,24 @@ class ObjectStore(Protocol):
         """
         ...
 
-    def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+    def get_extent(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> None:
         """Send exactly the bytes of `extent` to `sink`, in order, each byte once.
 
         A transfer that breaks off is resumed behind the last byte delivered, so
-        the sink never sees a byte twice. Raises IntegrityError if the object no
-        longer has `etag` or the body has another length, ObjectNotFoundError,
-        AccessDeniedError, StoreUnavailableError after the last retry, or
-        StoreError.
+        the sink never sees a byte twice. With `offered`, `extent` must be the whole
+        object: the checksums that the store keeps of it are asked for. Raises
+        IntegrityError if the object no longer has `etag` or the body has another
+        length, ObjectNotFoundError, AccessDeniedError, StoreUnavailableError after
+        the last retry, or StoreError.
         """
         ...
 

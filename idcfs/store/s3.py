@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from idcfs.store.pages import Page
-    from idcfs.store.protocol import Sink, StoredObject
+    from idcfs.store.protocol import OfferedSink, Sink, StoredObject
     from idcfs.store.slices import Ask
     from idcfs.store.wire import Wire
 
@@ -83,10 +83,20 @@ class S3Store:
             raise self._bad_listing(bucket, prefix, str(exc)) from exc
         return self._checked(bucket, prefix, objects)
 
-    def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+    def get_extent(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> None:
         """Send exactly the bytes of `extent` to `sink`, in order, each byte once."""
         # The generator, not this loop, handles errors: those of the sink stay apart.
-        with closing(self._chunks(self._endpoint.bucket_name(bucket), key, extent, etag)) as chunks:
+        bucket = self._endpoint.bucket_name(bucket)
+        with closing(self._chunks(bucket, key, extent, etag, offered)) as chunks:
             for chunk in chunks:
                 sink(chunk)
 
@@ -121,7 +131,7 @@ class S3Store:
                 attempts.wait_or_raise(exc)
 
     def _chunks(
-        self, bucket: str, key: str, extent: Extent, etag: str
+        self, bucket: str, key: str, extent: Extent, etag: str, offered: OfferedSink | None
     ) -> Generator[memoryview, None, None]:
         """Yield the bytes of `extent`, resuming behind the last one after a break."""
         from idcfs.store.wire import BodyMismatchError
@@ -131,7 +141,11 @@ class S3Store:
         while offset < extent.end:
             rest = Extent(offset, extent.end - offset)
             try:
-                with self._slots, self._get_wire().open_extent(bucket, key, rest, etag) as body:
+                is_whole = offered is not None and rest == extent
+                wire = self._get_wire()
+                with self._slots, wire.open_extent(bucket, key, rest, etag, is_whole) as body:
+                    if offered is not None and body.checksums:
+                        offered(body.checksums)
                     for chunk in body:
                         offset += len(chunk)
                         attempts.progressed(len(chunk))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from idcfs.errors import IntegrityError, StoreError
+from idcfs.store.checksums import ASKING, offered_checksums
 from idcfs.store.connections import Pool
 from idcfs.store.dialling import Dialler
 from idcfs.store.endpoint import object_url
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from idcfs.model import Extent
+    from idcfs.model import Checksum, Extent
     from idcfs.store.connections import Connection
     from idcfs.store.endpoint import Endpoint
 
@@ -98,9 +99,12 @@ class Wire:
             except ErrorAnswerError as exc:
                 raise translate_answer(500, exc.code, exc.message, action, url) from exc
 
-    def open_extent(self, bucket: str, key: str, extent: Extent, etag: str) -> Body:
+    def open_extent(
+        self, bucket: str, key: str, extent: Extent, etag: str, is_whole: bool = False
+    ) -> Body:
         """Ask for `extent`, which is not empty, and return its body when the headers are right.
 
+        Where it is said to be the whole object, its checksums are asked for.
         Raises StoreError; IntegrityError if the object does not have `etag` any more (an
         empty one goes unchecked: the listing's could not be sent back),
         BodyMismatchError if the headers announce another length.
@@ -109,7 +113,8 @@ class Wire:
         with translated(action, url):
             if not key:
                 raise ValueError("the key is empty")
-            headers = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
+            wanted = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
+            headers = ASKING if is_whole else wanted
             if etag:
                 if not (etag.isascii() and etag.isprintable()):
                     raise ValueError("the ETag cannot be sent")
@@ -120,7 +125,8 @@ class Wire:
             except BaseException:
                 answer.end()
                 raise
-        return Body(answer, length=extent.length, action=action, endpoint=url)
+        checksums = offered_checksums(answer.head.headers) if is_whole else ()
+        return Body(answer, length=extent.length, action=action, endpoint=url, checksums=checksums)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -178,7 +184,17 @@ class Wire:
 class Body:
     """The body of one answer: a context manager, and an iterator over what arrives."""
 
-    def __init__(self, answer: Answer, *, length: int, action: str, endpoint: str) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        length: int,
+        action: str,
+        endpoint: str,
+        checksums: tuple[Checksum, ...],
+    ) -> None:
+        self.checksums = checksums
+        """Those of the whole object that came with it."""
         self._answer = answer
         self._length = length
         self._action = action

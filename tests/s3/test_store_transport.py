@@ -11,11 +11,11 @@ import pytest
 import trustme
 
 from idcfs.errors import AccessDeniedError, StoreError, StoreUnavailableError
-from idcfs.model import Extent
+from idcfs.model import Checksum, Extent
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 from tests.support.gateway import Gateway
-from tests.support.scripted import ETAG, Request, ScriptedServer, listing
+from tests.support.scripted import ETAG, Request, ScriptedServer, Seen, listing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -181,6 +181,78 @@ def test_an_ipv6_address_is_a_server_too() -> None:
     with ScriptedServer(send, host="::1") as server, closing(store_at(server.url)) as store:
         assert fetch(store) == CONTENT
         assert server.requests[0].headers["Host"] == f"[::1]:{server.server_port}"
+
+
+# Checksums
+
+
+def offered_of(headers: dict[str, str], *, wanted: bool = True) -> tuple[list[Checksum], Seen]:
+    def answer(request: Request, _: int) -> None:
+        request.send(200, CONTENT, ETag=f'"{ETAG}"', **headers)
+
+    offered: list[Checksum] = []
+    with ScriptedServer(answer) as server, closing(store_at(server.url)) as store:
+        store.get_extent(
+            "bucket",
+            "s/x.dcm",
+            WHOLE,
+            bytearray().extend,
+            etag=ETAG,
+            offered=offered.extend if wanted else None,
+        )
+        return offered, server.requests[0]
+
+
+def test_checksums_of_whole_objects_are_asked_for_and_passed_on() -> None:
+    offered, request = offered_of(
+        {"x_amz_checksum_crc32": "AAECAw==", "x_amz_checksum_sha1": "A" * 27 + "="}
+    )
+    assert offered == [Checksum("crc32", bytes(range(4))), Checksum("sha1", bytes(20))]
+    assert request.headers["x-amz-checksum-mode"] == "ENABLED"
+    assert "Range" not in request.headers
+
+
+def test_checksums_are_not_asked_for_where_nobody_wants_them() -> None:
+    offered, request = offered_of({"x_amz_checksum_crc32": "AAECAw=="}, wanted=False)
+    assert offered == []
+    assert "x-amz-checksum-mode" not in request.headers
+    assert "Range" in request.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x_amz_checksum_crc32": "AAECAw==-3"},
+        {"x_amz_checksum_crc32": "AAECAw==", "x_amz_checksum_type": "COMPOSITE"},
+        {"x_amz_checksum_crc32": "AAEC"},
+        {"x_amz_checksum_crc32": "\u00ff"},
+        {"x_amz_checksum_crc99": "AAECAw=="},
+    ],
+)
+def test_what_is_no_checksum_of_the_whole_is_passed_over(headers: dict[str, str]) -> None:
+    assert offered_of(headers)[0] == []
+
+
+def test_an_object_that_breaks_off_keeps_the_checksum_of_its_beginning() -> None:
+    def answer(request: Request, number: int) -> None:
+        if number > 1:
+            send(request)
+            return
+        request.head(
+            200, ETag=f'"{ETAG}"', Content_Length=str(len(CONTENT)), x_amz_checksum_crc32="AAECAw=="
+        )
+        request.wfile.write(CONTENT[:5000])
+        request.close_connection = True
+
+    offered: list[Checksum] = []
+    received = bytearray()
+    with ScriptedServer(answer) as server, closing(store_at(server.url, QUICK)) as store:
+        store.get_extent(
+            "bucket", "s/x.dcm", WHOLE, received.extend, etag=ETAG, offered=offered.extend
+        )
+    assert received == CONTENT
+    assert len(offered) == 1
 
 
 # TLS

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.cache import Cache, CachedObject, ExtentWriter
-    from idcfs.model import Bytes, Extent, Listing, ObjectRef, SeriesUUID
+    from idcfs.model import Bytes, Checksum, Extent, Listing, ObjectRef, SeriesUUID
 
 
 class FaultyCache:
@@ -85,6 +85,9 @@ class _FaultyWriter:
     @property
     def extent(self) -> Extent:
         return self._inner.extent
+
+    def expect(self, offered: tuple[Checksum, ...]) -> None:
+        self._inner.expect(offered)
 
     def write(self, chunk: memoryview) -> None:
         self._cache.check("write")

@@ -17,7 +17,8 @@ from idcfs.store.protocol import StoredObject
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from idcfs.store.protocol import Sink
+    from idcfs.model import Checksum
+    from idcfs.store.protocol import OfferedSink, Sink
 
 P = ParamSpec("P")
 
@@ -98,6 +99,8 @@ class MemoryStore:
     def __init__(self, *, chunk_bytes: int = 1 << 16) -> None:
         self.objects: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
+        self.checksums: dict[str, Checksum] = {}
+        """What is offered with the object besides the ETag."""
         self.gets: list[tuple[str, Extent]] = []
         self.lists: list[str] = []
         self.ended: list[str] = []
@@ -128,9 +131,20 @@ class MemoryStore:
             if key.startswith(prefix)
         ]
 
-    def get_extent(self, bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+    def get_extent(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> None:
         self.gets.append((key, extent))
         try:
+            if offered is not None and key in self.checksums:
+                offered((self.checksums[key],))
             self._send(key, extent, sink)
         except BaseException as exc:
             self.ended.append(type(exc).__name__)

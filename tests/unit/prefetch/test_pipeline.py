@@ -208,7 +208,9 @@ async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
     ended = threading.Event()
     get_extent = bench.store.get_extent
 
-    def get_and_hold(bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str) -> None:
+    def get_and_hold(
+        bucket: str, key: str, extent: Extent, sink: Sink, *, etag: str, offered: object = None
+    ) -> None:
         if not key.endswith("/0.dcm"):
             failing.hold()
             raise StoreUnavailableError("no network")
