@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.cache import DiskCache
 from idcfs.cache.audit import verify_cache
-from idcfs.cache.census import Census, find_members, read_census
+from idcfs.cache.census import Census, Member, find_members, occupied_bytes, read_census
 from idcfs.cache.lease import Lease
 from idcfs.cache.opening import file_system_type, is_shared_directory, open_cache
 from idcfs.cache.shared_ledger import SharedLedger
@@ -247,7 +248,8 @@ def test_a_lease_is_held_by_one_and_taken_over_when_it_is_stale(tmp_path: Path) 
 
 
 def test_the_last_count_and_what_was_taken_since_make_up_the_whole() -> None:
-    assert Census(100, {}).with_all([]) == 100
+    counted, new = Member("a", 70, 50, 0.0), Member("b", 7, 0, 0.0)
+    assert Census(100, {"a": 60, "gone": 9}).with_all([counted, new]) == 100 + 10 + 7
 
 
 def test_file_systems_are_told_apart(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,3 +278,40 @@ def test_a_cache_on_nfs_that_is_not_shared_is_warned_of(
     caplog.clear()
     open_cache(root, shared=True).cache.close()
     assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("small_units")
+def test_parts_of_closed_objects_are_kept_within_bounds(root: Path) -> None:
+    DiskCache(root, shared=SharedScratch(root)).close()
+    ledger = quiet(root, 64 * BLOCK)
+    cache = DiskCache(root, ledger=ledger, shared=ledger._scratch)
+    refs = [make_ref(LARGE, series=number) for number in range(8)]
+    for age, ref in enumerate(refs):
+        held = cache.open(ref)
+        store_extent(held, LARGE, Extent(0, 40))
+        place = ledger._scratch.parts / ref.series
+        os.utime(place, (age, age))
+        if ref is not refs[0]:
+            held.close()
+    occupied = occupied_bytes(ledger._scratch.parts)
+    allowed = 64 * BLOCK // 8
+    assert occupied > allowed
+
+    ledger.beat()
+
+    assert 0 < occupied_bytes(ledger._scratch.parts) <= allowed
+    kept = [ref for ref in refs if (ledger._scratch.parts / ref.series).exists()]
+    assert refs[0] in kept
+    assert refs[-1] in kept
+    assert not cache.open(refs[0]).missing(Extent(0, 40))
+    assert cache.open(refs[1]).missing(Extent(0, 40))
+    cache.close()
+
+
+def test_an_idle_process_gives_its_room_back(root: Path) -> None:
+    ledger = quiet(root, 64 * 100 * BLOCK)
+    store(root, ledger, name(1), BLOCK)  # type: ignore[arg-type]
+    ledger.beat()
+    ledger.beat()
+    (member,) = find_members(root)
+    assert member.taken_bytes == member.written_bytes == BLOCK
