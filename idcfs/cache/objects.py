@@ -21,12 +21,12 @@ from idcfs.cache.files import Descriptor, read_exactly, remove_same
 from idcfs.cache.held import Held, Services, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
 from idcfs.cache.partial import begin_partial, table_bytes, take_apart
-from idcfs.cache.scratch import move, remove_quietly
+from idcfs.cache.scratch import move
 from idcfs.cache.sums import keep_sums
-from idcfs.cache.units import adjacent, is_small, unit_bytes, units
+from idcfs.cache.transfers import Transfers
+from idcfs.cache.units import adjacent, is_small, units
 from idcfs.cache.writers import UnitWriter
 from idcfs.errors import CacheError, IntegrityError
-from idcfs.model import Extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache.ledger import Reservation
     from idcfs.cache.paths import Paths
-    from idcfs.model import Bytes, ObjectRef
+    from idcfs.model import Bytes, Extent, ObjectRef
 
 _PATIENCE_S = 30.0
 """How long another's transfer of the same bytes is waited for: one that stalls must not hold
@@ -61,7 +61,7 @@ class DiskObject:
         self._path = paths.whole
         self._services = services
         self._lock = threading.RLock()
-        self._writers: list[UnitWriter] = []
+        self._transfers = Transfers(ref, services.claims, self._lock)
         self._open = True
         self._completion = Completion(ref, paths, services, self._lock)
         services.ledger.hold(ref.series)
@@ -132,7 +132,7 @@ class DiskObject:
                 # Others have brought the rest, who did not know what we brought.
                 self._completion.complete(self, checked=False)
                 return None
-            claimed = self._claim(run)
+            claimed = self._transfers.claim(run)
             if claimed or time.monotonic() >= end_s:
                 writer = self._start(run, claimed, given_up)
                 if writer is not None:
@@ -144,32 +144,14 @@ class DiskObject:
             pause_s = min(1.5 * pause_s, _POLL_S[1])
             self._refresh(extent)
 
-    def _claim(self, run: Extent) -> int:
-        """Claim the first units of `run`; return how many. Ends transfers that were given up."""
-        with self._lock:
-            abandoned = [
-                writer
-                for writer in self._writers
-                if overlap(writer.extent, run) and writer.given_up()
-            ]
-        for writer in abandoned:
-            writer.abort()
-        unit = unit_bytes(self._size)
-        return self._services.claims.claim(
-            self._ref.key, run.offset // unit, -(-run.length // unit)
-        )
-
     def _start(self, run: Extent, claimed: int, given_up: Callable[[], bool]) -> UnitWriter | None:
         """Begin to write the claimed units, unless they have been stored by now."""
-        unit = unit_bytes(self._size)
-        first = run.offset // unit
         reservation: Reservation | None = None
         try:
             self._refresh(run)
-            wanted = Extent(run.offset, min(run.length, max(claimed, 1) * unit))
-            found = adjacent(self.missing(wanted))
+            found = adjacent(self.missing(self._transfers.claimed(run, claimed)))
             if found is None or found.offset != run.offset:
-                self._services.claims.release(self._ref.key, first, claimed)
+                self._transfers.unclaim(run.offset, claimed)
                 return None
             if not self._comes_whole(found):
                 self._begin_partial()
@@ -177,16 +159,16 @@ class DiskObject:
             with self._lock:
                 if adjacent(self.missing(found)) == found:
                     writer = self._make_writer(found, reservation, claimed, given_up)
-                    self._writers.append(writer)
+                    self._transfers.add(writer)
                     return writer
             # Another process has completed it in this instant, and its file is not to be touched.
             reservation.release()
-            self._services.claims.release(self._ref.key, first, claimed)
+            self._transfers.unclaim(run.offset, claimed)
             return None
         except BaseException:
             if reservation is not None:
                 reservation.release()
-            self._services.claims.release(self._ref.key, first, claimed)
+            self._transfers.unclaim(run.offset, claimed)
             raise
 
     def _comes_whole(self, extent: Extent) -> bool:
@@ -246,7 +228,7 @@ class DiskObject:
         """
         try:
             with self._lock:
-                if writer not in self._writers:
+                if writer not in self._transfers:
                     raise CacheError(f"{self._path} was dropped while it was being written")
                 if writer.own_path is not None:
                     self._store_whole(writer, writer.own_path)
@@ -362,32 +344,15 @@ class DiskObject:
             self._services.ledger.let_go(self._ref.series)
 
     def forget_writer(self, writer: UnitWriter) -> None:
-        """Expect nothing of this writer any more. Never raises."""
-        with self._lock:
-            if writer in self._writers:
-                self._writers.remove(writer)
-                self._let_go_of(writer)
-
-    def _let_go_of(self, writer: UnitWriter) -> None:
-        writer.reservation.release()
-        first = writer.extent.offset // unit_bytes(self._size)
-        self._services.claims.release(self._ref.key, first, writer.claimed_units)
-        if writer.own_path is not None and not writer.is_moved:
-            remove_quietly(writer.own_path)
+        """See `WriterTarget.forget_writer`."""
+        self._transfers.forget(writer)
 
     def _forget(self) -> None:
         """Let go of the file, and of those who write to it. The lock is held."""
         self._held = None
-        writers, self._writers = self._writers, []
-        for writer in writers:
-            self._let_go_of(writer)
+        self._transfers.forget_all()
 
 
 def _cannot_write(exc: OSError | ValueError) -> CacheError:
     reason = exc.strerror if isinstance(exc, OSError) else exc
     return CacheError(f"cannot write to the cache: {reason}")
-
-
-def overlap(one: Extent, other: Extent) -> bool:
-    """Tell whether two extents have a byte in common."""
-    return one.offset < other.end and other.offset < one.end

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from idcfs.cache import DiskCache, units
-from idcfs.cache.objects import overlap
+from idcfs.cache.transfers import overlap
 from idcfs.cache.units import adjacent
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent, ObjectRef
