@@ -97,6 +97,21 @@ class Limiters:
     disk: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
 
 
+@dataclass(frozen=True, slots=True)
+class FetchFigures:
+    """How often the cache had what was wanted of this Fetcher."""
+
+    objects_read: int
+    """Objects read from, each time that somebody began to."""
+    objects_missed: int
+    """Of these, those of which something had to be fetched first."""
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of those read that were there; None if none was read."""
+        return 1 - self.objects_missed / self.objects_read if self.objects_read else None
+
+
 class Fetcher:
     """What the file system and prefetch ask for content. All methods belong on the trio thread.
 
@@ -129,6 +144,7 @@ class Fetcher:
         self._background = Background(nursery, slots=_BACKGROUND_SLOTS)
         self._readaheads: LRUCache[SeriesUUID, SeriesReadahead] = LRUCache(_READAHEADS)
         self._watching = False
+        self._begun = self._missed = 0
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
         self._sweeping = False
@@ -193,6 +209,10 @@ class Fetcher:
         except CacheError as exc:
             logger.warning("%s", exc)
 
+    def figures(self) -> FetchFigures:
+        """Return how often the cache had what was wanted so far."""
+        return FetchFigures(self._begun, self._missed)
+
     def open(self, ref: ObjectRef) -> ObjectReader:
         """Return the object's reader, one for all who have it open. Nothing is fetched yet.
 
@@ -233,6 +253,8 @@ class Fetcher:
 
     def _began(self, reader: ObjectReader, missing: bool) -> None:
         """Have the rest of the series fetched ahead of whoever reads it."""
+        self._begun += 1
+        self._missed += missing
         ref = reader.ref
         readahead = self._readaheads.get(ref.series)
         if readahead is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from idcfs.vfs.attributes import Attributes
     from idcfs.vfs.extended import ExtendedAttributes
+    from idcfs.vfs.figures import RequestFigures
     from idcfs.vfs.filesystem import FileSystem
+    from idcfs.vfs.hidden import HiddenDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ def _handler(
 
     @functools.wraps(method)
     async def handle(self: Adapter, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        began = time.perf_counter()
+        self._figures.under_way += 1
         try:
             return await method(self, *args, **kwargs)
         except NoSuchEntryError:
@@ -48,13 +53,18 @@ def _handler(
         except NoSuchAttributeError:
             raise pyfuse3.FUSEError(errno.ENODATA) from None
         except IdcfsError as exc:
+            self._figures.errors[type(exc).__name__] += 1
             logger.warning("%s: %s", method.__name__, exc)
             raise pyfuse3.FUSEError(errno_of(exc)) from exc
         except pyfuse3.FUSEError:
             raise
         except Exception as exc:
+            self._figures.errors[type(exc).__name__] += 1
             logger.exception("%s failed; this is a bug in idcfs", method.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from exc
+        finally:
+            self._figures.under_way -= 1
+            self._figures.record(method.__name__, time.perf_counter() - began)
 
     return handle
 
@@ -65,10 +75,18 @@ class Adapter(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, file_system: FileSystem, extended: ExtendedAttributes) -> None:
+    def __init__(
+        self,
+        file_system: FileSystem,
+        extended: ExtendedAttributes,
+        hidden: HiddenDirectory,
+        figures: RequestFigures,
+    ) -> None:
         super().__init__()
         self._fs = file_system
         self._extended = extended
+        self._hidden = hidden
+        self._figures = figures
 
     @_handler
     async def lookup(
@@ -81,6 +99,9 @@ class Adapter(pyfuse3.Operations):
         if len(name) > _NAME_LIMIT_BYTES:  # the kernel lets up to 1,024 bytes through
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         try:
+            if (found := self._hidden.find(Inode(parent_inode), name.decode())) is not None:
+                self._fs.lookup_count += 1
+                return _entry(found)
             return _entry(await self._fs.lookup(Inode(parent_inode), name.decode()))
         except (NoSuchEntryError, UnicodeDecodeError):  # every name of ours is UTF-8
             return _absent()
@@ -94,6 +115,8 @@ class Adapter(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         """Tell attributes."""
+        if self._hidden.owns(inode):
+            return _entry(self._hidden.getattr(Inode(inode)))
         return _entry(await self._fs.getattr(Inode(inode)))
 
     @_handler
@@ -101,6 +124,8 @@ class Adapter(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileHandleT:
         """Open a directory."""
+        if self._hidden.owns(inode):
+            return pyfuse3.FileHandleT(inode)
         return pyfuse3.FileHandleT(await self._fs.opendir(Inode(inode)))
 
     @_handler
@@ -108,7 +133,8 @@ class Adapter(pyfuse3.Operations):
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
         """Tell entries until the kernel's buffer is full."""
-        for name, attributes, next_id in self._fs.readdir(Handle(fh), start_id):
+        directory = self._hidden if self._hidden.owns(fh) else self._fs
+        for name, attributes, next_id in directory.readdir(Handle(fh), start_id):
             if not pyfuse3.readdir_reply(
                 token, pyfuse3.FileNameT(name.encode()), _entry(attributes), next_id
             ):
@@ -119,13 +145,17 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a directory."""
-        self._fs.releasedir(Handle(fh))
+        if not self._hidden.owns(fh):
+            self._fs.releasedir(Handle(fh))
 
     @_handler
     async def open(
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
         """Open a file."""
+        if self._hidden.owns(inode):
+            made = await self._hidden.open(Inode(inode))
+            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(made), direct_io=True, keep_cache=False)
         handle = await self._fs.open(Inode(inode))
         # The content never changes: pages that the kernel holds stay right for ever.
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle), keep_cache=True)
@@ -133,12 +163,20 @@ class Adapter(pyfuse3.Operations):
     @_handler
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Read from a file. pyfuse3 takes any buffer, though it asks for bytes."""
-        return cast("bytes", await self._fs.read(Handle(fh), Extent(off, size)))
+        extent = Extent(off, size)
+        if self._hidden.owns(fh):
+            return await self._hidden.read(Handle(fh), extent)
+        content = await self._fs.read(Handle(fh), extent)
+        self._figures.read_bytes += len(content)
+        return cast("bytes", content)
 
     @_handler
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
         """Close a file."""
-        self._fs.release(Handle(fh))
+        if self._hidden.owns(fh):
+            self._hidden.release(Handle(fh))
+        else:
+            self._fs.release(Handle(fh))
 
     @_handler
     async def getxattr(
@@ -151,6 +189,8 @@ class Adapter(pyfuse3.Operations):
         """
         if not name.startswith(_XATTR_NAMESPACE):
             raise pyfuse3.FUSEError(errno.ENOTSUP)
+        if self._hidden.owns(inode):
+            raise pyfuse3.FUSEError(errno.ENODATA)
         text = name.decode(errors="surrogateescape")
         return (await self._extended.get(Inode(inode), text)).encode()
 
@@ -159,6 +199,8 @@ class Adapter(pyfuse3.Operations):
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> Sequence[pyfuse3.XAttrNameT]:
         """Tell the names of the extended attributes."""
+        if self._hidden.owns(inode):
+            return []
         names = await self._extended.names(Inode(inode))
         return [pyfuse3.XAttrNameT(name.encode()) for name in names]
 

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.errors import IdcfsError, MountError, UsageError
-from idcfs.fetch import EXTRA_BYTES, Fetcher
+from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
 from idcfs.fuse import Adapter, Session
+from idcfs.mount.hidden_files import hidden_files
+from idcfs.mount.metered import MeteredStore
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
+from idcfs.mount.report import MountReport
 from idcfs.vfs.extended import ExtendedAttributes
+from idcfs.vfs.figures import RequestFigures
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
+from idcfs.vfs.hidden import HiddenDirectory
 from idcfs.vfs.tree import ROOT
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import Cache
+    from idcfs.catalog.index import Index
     from idcfs.model import ObjectRef
     from idcfs.mount.notify import ServiceManager
     from idcfs.store import ObjectStore
@@ -50,11 +56,14 @@ def check_width(tree: DirectoryTree) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What extended attributes tell beyond the tree; see `ExtendedAttributes`."""
+    """What the mount tells of its files and of itself beyond the tree."""
 
     facts: SeriesFacts
     held: Callable[[ObjectRef], str]
     common: Sequence[frozenset[str]]
+    """These three as for `ExtendedAttributes`."""
+    index: Index
+    cache_dir: Path
 
 
 async def serve(
@@ -78,7 +87,14 @@ async def serve(
     with _lone_errors():
         async with trio.open_nursery() as services:
             extra_bytes = 0 if may_raise_readahead() else EXTRA_BYTES
-            fetcher = Fetcher(store=store, cache=cache, nursery=services, extra_bytes=extra_bytes)
+            limiters, metered, requests = Limiters(), MeteredStore(store), RequestFigures()
+            fetcher = Fetcher(
+                store=metered,
+                cache=cache,
+                nursery=services,
+                limiters=limiters,
+                extra_bytes=extra_bytes,
+            )
             file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
             extended = ExtendedAttributes(
                 file_system=file_system,
@@ -87,7 +103,22 @@ async def serve(
                 held=knowledge.held,
                 common=knowledge.common,
             )
-            session = Session(Adapter(file_system, extended), mountpoint, options)
+            report = MountReport(
+                mountpoint=mountpoint,
+                release=knowledge.index.release,
+                index_version=knowledge.index.version,
+                totals=tree.totals,
+                cache_dir=knowledge.cache_dir,
+                requests=requests,
+                store=metered,
+                fetcher=fetcher,
+                limiters=limiters,
+            )
+            hidden = HiddenDirectory(
+                hidden_files(report, tree, knowledge.index), tree=tree, ownership=ownership
+            )
+            adapter = Adapter(file_system, extended, hidden, requests)
+            session = Session(adapter, mountpoint, options)
             try:
                 async with trio.open_nursery() as watching:
                     await watching.start(_stop_at_signal, session, services.cancel_scope, manager)

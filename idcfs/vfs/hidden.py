@@ -1,0 +1,131 @@
+"""The directory `.idcfs` in the root: not listed, but there for who asks for it by name.
+
+Its files are made when they are opened, so their size is not known before: `stat` says 0,
+as in /proc, and they are read without the kernel's page cache.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, BinaryIO
+
+import trio
+
+from idcfs.errors import (
+    IsADirectoryInTreeError,
+    NoSuchEntryError,
+    NotADirectoryInTreeError,
+)
+from idcfs.vfs.attributes import Attributes
+from idcfs.vfs.filesystem import Handle
+from idcfs.vfs.inodes import ROOT_INODE, Inode
+from idcfs.vfs.tree import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from idcfs.model import Extent
+    from idcfs.vfs.attributes import Ownership
+    from idcfs.vfs.tree import DirectoryTree
+
+    Make = Callable[[], Awaitable[BinaryIO]]
+
+NAME = ".idcfs"
+
+_BIT = 1 << 61
+"""Above the numbers of directories (2**40), below those of files (2**62)."""
+
+_DIRECTORY = Inode(_BIT)
+
+
+class HiddenDirectory:
+    """Files by name, each made anew for whoever opens it. On the trio thread.
+
+    `files` gives for each name what makes its content; whatever that raises is the
+    error of the open. A directory of the tree's own that has the same name wins.
+    """
+
+    def __init__(
+        self, files: Mapping[str, Make], *, tree: DirectoryTree, ownership: Ownership
+    ) -> None:
+        self._files = list(files.items())
+        self._numbers = {name: number for number, name in enumerate(files, 1)}
+        self._ownership = ownership
+        self._mtime_ns = tree.mtime_ns
+        self._is_reachable = tree.find_child(ROOT, NAME) is None
+        self._open: dict[Handle, BinaryIO] = {}
+        self._next_handle = _BIT
+
+    @staticmethod
+    def owns(number: int) -> bool:
+        """Tell whether an inode or a handle is one of this directory's."""
+        return bool(number & _BIT) and number < 2 * _BIT
+
+    def find(self, parent: Inode, name: str) -> Attributes | None:
+        """Return the attributes of the directory or a file in it; None for other names.
+
+        Raises NoSuchEntryError for a name that the directory does not have.
+        """
+        if parent == ROOT_INODE:
+            return self.getattr(_DIRECTORY) if name == NAME and self._is_reachable else None
+        if parent != _DIRECTORY:
+            return None
+        if name not in self._numbers:
+            raise NoSuchEntryError(f"no entry {name!r} in /{NAME}")
+        return self.getattr(Inode(_BIT | self._numbers[name]))
+
+    def getattr(self, inode: Inode) -> Attributes:
+        """Return the attributes of the directory or of a file."""
+        is_directory = inode == _DIRECTORY
+        kind, mode = (
+            (stat.S_IFDIR, self._ownership.directory_mode)
+            if is_directory
+            else (stat.S_IFREG, self._ownership.file_mode & 0o444)
+        )
+        return Attributes(
+            inode=inode,
+            mode=kind | mode,
+            nlink=2 if is_directory else 1,
+            uid=self._ownership.uid,
+            gid=self._ownership.gid,
+            size_bytes=0,
+            mtime_ns=self._mtime_ns,
+            ttl_s=1.0,
+        )
+
+    def readdir(self, handle: Handle, start: int) -> Iterator[tuple[str, Attributes, int]]:
+        """Yield name, attributes and next position of the entries from position `start`.
+
+        The directory's handle is its inode number.
+        """
+        if Inode(handle) != _DIRECTORY:
+            raise NotADirectoryInTreeError(f"inode {handle} is a file")
+        here = self.getattr(_DIRECTORY)
+        listed = [(".", here), ("..", here)]
+        listed += [(name, self.getattr(Inode(_BIT | n))) for name, n in self._numbers.items()]
+        for position, (name, attributes) in enumerate(listed[start:], start + 1):
+            yield name, attributes, position
+
+    async def open(self, inode: Inode) -> Handle:
+        """Make a file's content as it is now, and return a handle on it."""
+        if inode == _DIRECTORY:
+            raise IsADirectoryInTreeError(f"/{NAME} is a directory")
+        _, make = self._files[inode - _BIT - 1]
+        content = await make()
+        self._next_handle += 1
+        handle = Handle(self._next_handle)
+        self._open[handle] = content
+        return handle
+
+    async def read(self, handle: Handle, extent: Extent) -> bytes:
+        """Return bytes of the content, short only at its end."""
+        return await trio.to_thread.run_sync(_read, self._open[handle], extent)
+
+    def release(self, handle: Handle) -> None:
+        """Let go of the content."""
+        self._open.pop(handle).close()
+
+
+def _read(content: BinaryIO, extent: Extent) -> bytes:
+    content.seek(extent.offset)
+    return content.read(extent.length)

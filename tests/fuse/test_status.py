@@ -1,0 +1,171 @@
+"""What a mount tells of itself: the hidden directory, and `idcfs status`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fuse.test_tree import default_path
+from tests.support.mounting import Launcher, Mount, raises_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.replica import ServedReplica
+
+
+@pytest.fixture(scope="module")
+def mount(
+    replica: ServedReplica, layouts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mount]:
+    """One patient's series, over an empty cache."""
+    series = replica.one("CT", collection_id="lidc_idri")
+    base = tmp_path_factory.mktemp("status")
+    (base / "cache").mkdir()
+    (base / "cache" / "layouts").symlink_to(layouts / "layouts")
+    (base / "mnt").mkdir()
+    narrow = f"--series-instance-uid={series.series_instance_uid}"
+    with Mount(
+        base / "mnt", narrow, endpoint_url=replica.endpoint_url, cache_dir=base / "cache"
+    ) as mount:
+        yield mount
+
+
+def figures(mount: Mount) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((mount.path / ".idcfs" / "status.json").read_text())
+    return told
+
+
+def test_it_is_not_listed_but_there(mount: Mount) -> None:
+    assert ".idcfs" not in os.listdir(mount.path)
+    hidden = mount.path / ".idcfs"
+    assert hidden.is_dir()
+    assert sorted(os.listdir(hidden)) == [
+        "citations",
+        "manifest",
+        "metrics",
+        "status.json",
+        "version",
+    ]
+    assert (hidden / "version").is_file()
+    assert os.listxattr(hidden / "version") == []
+    assert not (mount.path / os.listdir(mount.path)[0] / ".idcfs").exists()
+    with raises_errno(errno.ENOENT):
+        (hidden / "nothing").stat()
+    with raises_errno(errno.EROFS):
+        (hidden / "status.json").write_text("")
+
+
+def test_what_happened_is_counted(mount: Mount, replica: ServedReplica) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    each = replica.objects_of(series)[0]
+    path = mount.path / default_path(series) / each.name
+    before = figures(mount)
+    path.read_bytes()
+    after = figures(mount)
+    assert after["read_bytes"] - before["read_bytes"] == each.size_bytes
+    assert after["store"]["received_bytes"] - before["store"]["received_bytes"] >= each.size_bytes
+    assert after["objects"]["read"] == before["objects"]["read"] + 1
+    assert after["objects"]["fetched"] == before["objects"]["fetched"] + 1
+    for kind in ("lookup", "open", "read"):
+        summary = after["requests"][kind]
+        assert summary["count"] > before["requests"].get(kind, {"count": 0})["count"]
+        assert 0 < summary["p50_s"] <= summary["p90_s"] <= summary["p99_s"] < 60
+    assert after["store"]["requests"]["list"]["count"] == 1
+    assert after["errors"] == after["store"]["errors"] == {}
+    assert after["uptime_s"] > before["uptime_s"]
+    assert abs(after["memory_bytes"] - mount.resident_bytes()) < 50e6
+    assert after["series"] == 1
+    assert after["files"] == series.instance_count
+    assert after["pid"] == mount.process.pid
+
+
+def test_ls_asks_for_acls_once_and_not_for_each_file(mount: Mount, replica: ServedReplica) -> None:
+    directory = mount.path / default_path(replica.one("CT", collection_id="lidc_idri"))
+    os.listdir(directory)
+
+    def asked() -> int:
+        return int(figures(mount)["requests"].get("getxattr", {"count": 0})["count"])
+
+    before = asked()
+    subprocess.run(["ls", "-l", str(directory)], stdout=subprocess.DEVNULL, check=True)
+    assert asked() - before <= 2
+
+
+def test_metrics_are_as_prometheus_wants_them(mount: Mount) -> None:
+    (mount.path / ".idcfs" / "version").read_text()
+    text = (mount.path / ".idcfs" / "metrics").read_text()
+    label = r'\{\w+="[^"\n]*"(,\w+="[^"\n]*")*\}'
+    sample = re.compile(rf"(idcfs_\w+)({label})? [-+.e\d]+")
+    announced = set(re.findall(r"^# TYPE (\w+) (?:gauge|counter|summary)$", text, re.MULTILINE))
+    names = []
+    for line in text.splitlines():
+        if not line.startswith("# "):
+            found = sample.fullmatch(line)
+            assert found is not None, line
+            names.append(re.sub("_(sum|count)$", "", found[1]))
+    assert set(names) <= announced
+    assert {"idcfs_uptime_seconds", "idcfs_read_bytes_total", "idcfs_request_seconds"} <= set(names)
+
+
+def test_manifest_and_citations_are_of_what_is_mounted(
+    mount: Mount, replica: ServedReplica
+) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    manifest = (mount.path / ".idcfs" / "manifest").read_text()
+    assert manifest.splitlines() == [f"s3://{series.bucket}/{series.uuid}/*"]
+    expected = Launcher().run("cite", "--series-instance-uid", series.series_instance_uid)
+    assert (mount.path / ".idcfs" / "citations").read_text() == expected.stdout != ""
+
+
+def test_a_copy_of_it_is_whole(mount: Mount, tmp_path: Path) -> None:
+    """Its files say that they are empty, as those of /proc do."""
+    for name in ("version", "manifest"):
+        subprocess.run(["cp", str(mount.path / ".idcfs" / name), str(tmp_path)], check=True)
+        assert (tmp_path / name).read_bytes() == (mount.path / ".idcfs" / name).read_bytes() != b""
+
+
+def test_status_tells_it_to_people_and_programs(mount: Mount) -> None:
+    done = Launcher().run("status", str(mount.path))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{mount.path}: IDC v")
+    assert any(line.startswith("shows     1 series") for line in lines)
+    told = json.loads(Launcher().run("status", "--json", str(mount.path)).stdout)
+    assert [each["mountpoint"] for each in told] == [str(mount.path)]
+    everywhere = json.loads(Launcher().run("status", "--json").stdout)
+    assert str(mount.path) in [each["mountpoint"] for each in everywhere]
+
+
+def test_status_of_a_dead_mount_says_so(mount_at: Callable[..., Mount], tmp_path: Path) -> None:
+    dead = mount_at("--collection-id=cmmd")
+    dead.start()
+    dead.process.kill()
+    dead.process.wait()
+    done = Launcher().run("status", str(dead.path))
+    assert done.returncode == 1
+    assert "its daemon is gone" in done.stdout
+    done = Launcher().run("status", str(tmp_path))
+    assert done.returncode == 1
+    assert "nothing is mounted" in done.stderr
+
+
+def test_errors_are_counted_by_kind(mount_at: Callable[..., Mount], tmp_path: Path) -> None:
+    with mount_at(
+        "--collection-id=cmmd",
+        endpoint_url="http://127.0.0.1:9",
+        cache_dir=tmp_path / "cache",
+        expected_log=["reach", "127.0.0.1"],
+    ) as mount:
+        series = next(mount.path.glob("*/*/*/*"))
+        with raises_errno(errno.ENETUNREACH):
+            os.listdir(series)
+        assert figures(mount)["errors"] == {"StoreUnavailableError": 1}
+        assert figures(mount)["store"]["errors"] == {"StoreUnavailableError": 1}

@@ -1,0 +1,75 @@
+"""The hidden directory, without a kernel."""
+
+from __future__ import annotations
+
+import io
+import stat
+from typing import BinaryIO
+
+import pytest
+import trio
+
+from idcfs.errors import IsADirectoryInTreeError, NoSuchEntryError, NotADirectoryInTreeError
+from idcfs.model import Extent, Series, SeriesUUID
+from idcfs.vfs.filesystem import Handle
+from idcfs.vfs.hidden import HiddenDirectory
+from idcfs.vfs.inodes import ROOT_INODE, Inode, inode_of_directory, inode_of_file
+from idcfs.vfs.tree import DirectoryId
+from tests.vfs.trees import OWNERSHIP, DictTree
+
+SERIES = Series(SeriesUUID("a"), "bucket", 0, 1, 1)
+
+
+def hidden(path: str = "x", content: bytes = b"hello") -> HiddenDirectory:
+    async def make() -> BinaryIO:
+        return io.BytesIO(content)
+
+    return HiddenDirectory({"file": make}, tree=DictTree({path: [SERIES]}), ownership=OWNERSHIP)
+
+
+def test_it_is_found_in_the_root_only() -> None:
+    directory = hidden().find(ROOT_INODE, ".idcfs")
+    assert directory is not None
+    assert stat.S_ISDIR(directory.mode)
+    assert hidden().find(ROOT_INODE, "x") is None
+    assert hidden().find(Inode(7), ".idcfs") is None
+    with pytest.raises(NoSuchEntryError):
+        hidden().find(directory.inode, "other")
+
+
+def test_a_directory_of_the_tree_with_its_name_wins() -> None:
+    assert hidden(".idcfs/deeper").find(ROOT_INODE, ".idcfs") is None
+
+
+def test_its_numbers_are_nobody_else_s() -> None:
+    directory = hidden().find(ROOT_INODE, ".idcfs")
+    assert directory is not None
+    assert HiddenDirectory.owns(directory.inode)
+    for number in (1, inode_of_directory(DirectoryId(2**40 - 1))):
+        assert not HiddenDirectory.owns(number)
+    for row, number in ((0, 0), (2**29, 0), (2**30 - 1, 2**32 - 1)):
+        assert not HiddenDirectory.owns(inode_of_file(row, number))
+
+
+def test_a_file_is_what_it_was_when_it_was_opened() -> None:
+    async def read() -> list[bytes]:
+        there = hidden(content=b"hello")
+        directory = there.find(ROOT_INODE, ".idcfs")
+        assert directory is not None
+        file = there.find(directory.inode, "file")
+        assert file is not None
+        assert stat.S_ISREG(file.mode)
+        with pytest.raises(IsADirectoryInTreeError):
+            await there.open(directory.inode)
+        with pytest.raises(NotADirectoryInTreeError):
+            list(there.readdir(Handle(file.inode), 0))
+        names = [name for name, _, _ in there.readdir(Handle(directory.inode), 0)]
+        assert names == [".", "..", "file"]
+        assert [name for name, _, _ in there.readdir(Handle(directory.inode), 2)] == ["file"]
+        handle = await there.open(file.inode)
+        extents = (Extent(0, 2), Extent(2, 100), Extent(5, 1))
+        parts = [await there.read(handle, extent) for extent in extents]
+        there.release(handle)
+        return parts
+
+    assert trio.run(read) == [b"he", b"llo", b""]
