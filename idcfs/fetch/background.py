@@ -70,6 +70,11 @@ class Background:
         except IdcfsError as exc:
             logger.debug("not fetched ahead: %s", exc)
             self._ready.pop(source, None)
+        except Exception:
+            # In the nursery of all services it would end the mount, which nobody's reading
+            # depends on: whoever reads meets the bug too, and gets EIO.
+            logger.exception("fetching ahead failed; this is a bug in idcfs")
+            self._ready.pop(source, None)
         finally:
             self._running -= 1
             scopes = self._scopes[source]
