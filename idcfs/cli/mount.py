@@ -6,7 +6,6 @@ import functools
 import logging
 import os
 from dataclasses import dataclass, field
-from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -58,8 +57,6 @@ _IGNORED = frozenset(
 """Words of /etc/fstab that say nothing to a read-only FUSE mount, or are always so."""
 
 _IGNORED_PREFIXES = ("x-", "X-", "user=", "comment=", "uhelper=", "helper=")
-
-_LOG_BYTES = 5 << 20
 
 
 @dataclass(slots=True)
@@ -161,6 +158,7 @@ def mount(
     Returns when the mount answers. Unmount with: idcfs umount MOUNTPOINT
     """
     from idcfs.mount.job import MountRequest, run_mount
+    from idcfs.mount.logs import FloodFilter
     from idcfs.vfs.attributes import Ownership
 
     options = parse_mount_options(mount_options)
@@ -190,12 +188,13 @@ def mount(
         fuse_options=tuple(options.fuse),
     )
     if foreground:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(FloodFilter())
         run_mount(request, lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"))
         return
     from idcfs.mount.daemon import run_detached
 
-    log_path = _log_path(request.mountpoint)
-    click.echo(run_detached(lambda ready: _run_logged(request, ready, log_path)))
+    click.echo(run_detached(lambda ready: _run_logged(request, ready)))
 
 
 def _select(catalog: Catalog, *, selected: Selected) -> list[int] | None:
@@ -214,27 +213,24 @@ def _told(request: MountRequest, release: str, totals: TreeTotals) -> str:
     )
 
 
-def _log_path(mountpoint: Path) -> Path:
-    """Return where the daemon of a mount point logs to."""
-    name = str(mountpoint).strip("/").replace("/", "-") or "root"
-    return platformdirs.user_log_path("idcfs") / f"{name[-200:]}.log"
-
-
-def _run_logged(request: MountRequest, ready: Callable[[str], None], log_path: Path) -> None:
+def _run_logged(request: MountRequest, ready: Callable[[str], None]) -> None:
     """Run the mount, logging to a file of bounded size from the moment it is ready."""
+    from idcfs.mount.job import run_mount
+    from idcfs.mount.logs import FloodFilter, log_path, open_log
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, mounts
 
     def switch_log_and_tell(release: str, totals: TreeTotals) -> None:
         root = logging.getLogger()
+        path = log_path(platformdirs.user_log_path("idcfs"), request.mountpoint)
         try:
-            log_path.parent.mkdir(parents=True, exist_ok=True)
-            handler = RotatingFileHandler(log_path, maxBytes=_LOG_BYTES, backupCount=1)
+            ours = (each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE)
+            handler = open_log(path, ours)
         except OSError as exc:
-            logging.getLogger(__name__).warning("cannot log to %s: %s", log_path, exc.strerror)
+            logging.getLogger(__name__).warning("cannot log to %s: %s", path, exc.strerror)
         else:
             handler.setFormatter(root.handlers[0].formatter)
+            handler.addFilter(FloodFilter())
             root.handlers[:] = [handler]
         ready(_told(request, release, totals))
-
-    from idcfs.mount.job import run_mount
 
     run_mount(request, switch_log_and_tell)

@@ -15,6 +15,7 @@ from idcfs.errors import IdcfsError, MountError, UsageError
 from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
 from idcfs.fuse import Adapter, Session
 from idcfs.mount.hidden_files import hidden_files
+from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
 from idcfs.mount.report import MountReport
@@ -122,6 +123,7 @@ async def serve(
             try:
                 async with trio.open_nursery() as watching:
                     await watching.start(_stop_at_signal, session, services.cancel_scope, manager)
+                    await watching.start(switch_level_at_signals)
                     answered = trio.Event()
                     watching.start_soon(_announce, mountpoint, answered, ready)
                     watching.start_soon(manager.feed_watchdog, mountpoint)

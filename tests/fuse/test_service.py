@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.support.mounting import Launcher, Mount, mount_type
+from tests.support.mounting import Launcher, Mount, mount_type, wait_until
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:
@@ -64,3 +64,14 @@ def test_what_a_killed_daemon_leaves_is_cleared_before_the_next_start(
         done = Launcher().run("umount", "--stale", str(mount.path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert mount_type(mount.path) is None
+
+
+def test_the_level_of_the_log_changes_while_it_runs(mount_at: Callable[..., Mount]) -> None:
+    with mount_at("--collection-id=cmmd") as mount:
+        assert "INFO" not in mount.log
+        mount.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: "logging everything" in mount.log, "it says so")
+        mount.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: "again" in mount.log, "it says so")
+        assert os.listdir(mount.path) == ["cmmd"]
+    assert "unmounted" not in mount.log  # which is an INFO line
