@@ -103,9 +103,9 @@ system-run system-test system-bench:
 	@touch $@
 
 .venv-reference/.done: $(INPUTS) | system-run
-	@echo '• .venv-reference: $(REFERENCE)'
+	@echo '• .venv-reference: $(REFERENCE) and polars'
 	@$(call make-environment,.venv-reference)
-	@.venv-reference/bin/pip install --quiet --quiet '$(REFERENCE)'
+	@.venv-reference/bin/pip install --quiet --quiet '$(REFERENCE)' polars
 	@touch $@
 
 # $(1) is the folder. `--group` came with pip 25.1.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from idcfs.catalog.selection import AnalysisResults
     from idcfs.catalog.viewer import Viewer
     from idcfs.store.endpoint import Source
 
@@ -66,6 +67,7 @@ class Index:
         crdc_series_uuid: Values = None,
         analysis_result_id: Values = None,
         modality: Values = None,
+        analysis_results: AnalysisResults = "include",
         where: str | None = None,
     ) -> Selection:
         """Return the series that are meant; without any argument, the whole index.
@@ -85,6 +87,7 @@ class Index:
             crdc_series_uuid=_values("crdc_series_uuid", crdc_series_uuid),
             analysis_result_id=_values("analysis_result_id", analysis_result_id),
             modality=_values("modality", modality),
+            analysis_results=analysis_results,
             where=where,
             rows=rows,
         )

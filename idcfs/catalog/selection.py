@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from idcfs.catalog.engine import connect_locked, is_text, quote, users_sql
 from idcfs.errors import UsageError
@@ -24,6 +24,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _NEAREST = 3
 # Below this Jaro-Winkler likeness a proposal would not be what was meant.
 _LIKENESS = 0.75
+# Each look for near names costs 50 ms, and nobody reads more proposals than these.
+_ADVISED = 5
+
+
+AnalysisResults = Literal["include", "exclude", "only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Selection:
     """Also finds series of earlier releases."""
     analysis_result_id: tuple[str, ...] = ()
     modality: tuple[str, ...] = ()
+    analysis_results: AnalysisResults = "include"
+    """Whether series of analysis results are picked: also, not, or only those."""
     where: str | None = None
     """An SQL expression over the columns of the index."""
     rows: tuple[int, ...] | None = None
@@ -156,6 +163,8 @@ def create_selected(
             conditions.append(
                 f"{each.column} IN (SELECT value FROM wanted WHERE field = {quote(each.field)})"
             )
+    if selection.analysis_results != "include":
+        conditions.append(_analysis_condition(selection))
     if selection.where is not None:
         create_row_table(connection, "where_rows", evaluate_where(index, selection.where))
         conditions.append("idcfs_row IN (SELECT r FROM where_rows)")
@@ -164,6 +173,25 @@ def create_selected(
         f"WHERE {' AND '.join(conditions) or 'true'}"
     )
     return unmatched
+
+
+def _analysis_condition(selection: Selection) -> str:
+    """Return the condition that leaves analysis results out, or nothing else in.
+
+    It goes by the series' UID, as in idc-index, so that it holds for earlier releases too.
+    """
+    if selection.analysis_results not in get_args(AnalysisResults):
+        raise UsageError(
+            f"analysis results are to be {', '.join(get_args(AnalysisResults))}, not "
+            f"{selection.analysis_results!r}"
+        )
+    if selection.analysis_results == "exclude" and selection.analysis_result_id:
+        raise UsageError("an analysis result cannot be selected and excluded at once")
+    negation = "NOT " if selection.analysis_results == "exclude" else ""
+    return (
+        f"{negation}coalesce(SeriesInstanceUID IN (SELECT SeriesInstanceUID FROM series "
+        "WHERE analysis_result_id IS NOT NULL), false)"
+    )
 
 
 def evaluate_where(index: Index, where: str) -> list[int]:
@@ -222,11 +250,11 @@ def resolve_identifiers(
     texts = [value if is_text(value) else ascii(value) for value in dict.fromkeys(values)]
     missing = [value for value in texts if value not in known]
     unmatched = []
-    for value in missing:
+    for at, value in enumerate(missing):
         nearest = [
             name
             for column in ("collection_id", "analysis_result_id", "PatientID")
-            for name in _nearest(connection, column, value)
+            for name in (_nearest(connection, column, value) if at < _ADVISED else ())
         ]
         unmatched.append(Unmatched("identifier", value, tuple(nearest[:_NEAREST])))
     return [row for (row,) in rows], unmatched
@@ -265,7 +293,8 @@ def _find_unmatched(
         [field],
     ).fetchall()
     return [
-        Unmatched(word, value, tuple(_nearest(connection, column, value))) for (value,) in missing
+        Unmatched(word, value, tuple(_nearest(connection, column, value) if at < _ADVISED else ()))
+        for at, (value,) in enumerate(missing)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
+
+
+_STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,8 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     """Find the series of identifiers and manifests, narrowed by the selection options.
 
     An identifier is a manifest's path or, separated by commas, what `idc download`
-    takes: a collection, analysis result, patient, study or series. Identifiers add up, and
+    takes: a collection, analysis result, patient, study or series; `-` are those on
+    standard input, one or several a line. Identifiers add up, and
     every option narrows, `--manifest` like the others. Nothing at all means the whole
     index. Raises UsageError if nothing is found, for identifiers and manifests that are
     empty, and for a `--where` that is no condition.
@@ -38,7 +43,8 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     rows: set[int] | None = None
     if identifiers:
         manifests = [Path(word) for word in identifiers if _is_file(word)]
-        rows = _identified(catalog, [word for word in identifiers if not _is_file(word)], problems)
+        words = [word for word in identifiers if not _is_file(word)]
+        rows = _identified(catalog, _with_standard_input(words), problems)
         if rows is None and not manifests:
             raise UsageError("no identifier given: it is empty")
         rows = (rows or set()).union(*(_listed(catalog, path, problems) for path in manifests))
@@ -53,6 +59,20 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     if not found:
         raise UsageError("; ".join(problems[:5]) or f"the selection picks no series of {release}")
     return Chosen(found, problems)
+
+
+def _with_standard_input(words: list[str]) -> list[str]:
+    """Return the words, with what standard input has in the place of `-`."""
+    if _STANDARD_INPUT not in words:
+        return words
+    said = [word for word in words if word != _STANDARD_INPUT]
+    try:
+        read = sys.stdin.read().splitlines()
+    except UnicodeDecodeError as exc:
+        raise UsageError("standard input has no identifiers: it is not text") from exc
+    if any("s3://" in line for line in read[:1]):
+        raise UsageError("standard input has a manifest, not identifiers: --manifest - takes it")
+    return said + read
 
 
 def _is_file(word: str) -> bool:

@@ -88,7 +88,11 @@ def selection_options(command: Command) -> Command:
         from idcfs.catalog.selection import Selection, split_values
 
         filters: dict[str, Any] = {name: split_values(kwargs.pop(name)) for name in _FILTERS}
-        selection = Selection(**filters, where=kwargs.pop("where"))
+        selection = Selection(
+            **filters,
+            where=kwargs.pop("where"),
+            analysis_results=kwargs.pop("analysis_results"),
+        )
         manifest = kwargs.pop("manifest")
         if manifest is not None and str(manifest) == "-":
             manifest = _STANDARD_INPUT
@@ -101,6 +105,13 @@ def selection_options(command: Command) -> Command:
     )(with_selection)
     decorated = click.option(
         "--where", metavar="SQL", help="A condition over the columns of the index."
+    )(decorated)
+    decorated = click.option(
+        "--analysis-results",
+        type=click.Choice(["include", "exclude", "only"]),
+        default="include",
+        show_default=True,
+        help="Take series of analysis results too, or not, or only those.",
     )(decorated)
     for name, text in reversed(_FILTERS.items()):
         decorated = click.option(

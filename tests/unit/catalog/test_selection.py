@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from idcfs.catalog.catalog import Catalog
 from idcfs.catalog.selection import Selection, Unmatched, split_values
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from idcfs.catalog.catalog import Catalog
+    from idcfs.catalog.selection import AnalysisResults
+    from tests.unit.catalog.conftest import WriteIndex
 
 PRIOR = "865d8361-5242-42b9-a7d3-a53178a868a8"
 CURRENT = "085e85b3-3780-47f6-8538-585bcca95336"
@@ -191,3 +193,59 @@ def test_where_may_ask_the_other_tables(catalog: Catalog, tmp_path: Path) -> Non
     assert catalog.rows(Selection(where=where))
     with pytest.raises(UsageError, match=r'Modalty.*Candidate bindings: "Modality"'):
         catalog.rows(Selection(where="Modalty = 'CT'"))
+
+
+def test_an_identifier_that_is_of_two_kinds_picks_both(write_index: WriteIndex) -> None:
+    index = write_index(
+        [
+            {"collection_id": "lung", "PatientID": "a"},
+            {"collection_id": "other", "PatientID": "lung"},
+            {"collection_id": "other", "PatientID": "b", "analysis_result_id": "lung"},
+            {"collection_id": "other", "PatientID": "c"},
+        ]
+    )
+    assert Catalog(index).resolve_identifiers(["lung"]) == ([0, 1, 2], [])
+
+
+@pytest.mark.parametrize("field", [None, "patient_id"])
+def test_of_many_unknown_values_only_the_first_are_looked_for_by_likeness(
+    catalog: Catalog, field: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def nearest(connection: object, column: str, value: str) -> list[str]:
+        looked.append(value)
+        return [column]
+
+    monkeypatch.setattr("idcfs.catalog.selection._nearest", nearest)
+    values = tuple(f"no such {number}" for number in range(100_000))
+    if field is None:
+        rows, unmatched = catalog.resolve_identifiers(values)
+    else:
+        rows, unmatched = catalog.match(Selection(patient_id=values))
+    assert (rows, len(unmatched)) == ([], len(values))
+    assert len(set(looked)) == 5
+    assert [bool(each.nearest) for each in unmatched[:7]] == [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"), [("include", [0, 1, 2]), ("exclude", [0, 2]), ("only", [1])]
+)
+def test_analysis_results_are_taken_or_left(
+    write_index: WriteIndex, which: AnalysisResults, expected: list[int]
+) -> None:
+    index = write_index(
+        [
+            {"SeriesInstanceUID": "1"},
+            {"SeriesInstanceUID": "2", "analysis_result_id": "derived"},
+            {"SeriesInstanceUID": "3"},
+        ]
+    )
+    assert Catalog(index).rows(Selection(analysis_results=which)) == expected
+
+
+def test_an_analysis_result_cannot_be_selected_and_excluded(write_index: WriteIndex) -> None:
+    index = write_index([{"analysis_result_id": "derived"}])
+    selection = Selection(analysis_result_id=("derived",), analysis_results="exclude")
+    with pytest.raises(UsageError, match="selected and excluded at once"):
+        Catalog(index).rows(selection)

@@ -296,3 +296,41 @@ def test_wrong_sql_is_a_usage_error(idcfs: Idcfs, sql: str) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("idcfs: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "status", "message"),
+    [
+        ("lctsc\nrider_pilot\n", ["-"], 0, ""),
+        ("lctsc\n", ["-", "rider_pilot"], 0, ""),
+        ("rider_pilot, lctsc, nlts", ["-"], 1, "no identifier 'nlts'"),
+        ("", ["-"], 2, "no identifier given"),
+        ("s3://idc-open-data/x/*\n", ["-"], 2, "--manifest - takes it"),
+    ],
+)
+def test_identifiers_may_come_on_standard_input(
+    text: str, arguments: list[str], status: int, message: str
+) -> None:
+    done = subprocess.run(
+        Launcher().command("size", "--json", *arguments),
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert message in done.stderr
+    if status < 2:
+        assert json.loads(done.stdout)["series"] == 894
+
+
+@pytest.mark.slow
+def test_a_manifest_of_a_million_lines_is_read(idcfs: Idcfs, tmp_path: Path) -> None:
+    path = tmp_path / "everything"
+    idcfs("manifest", "--output", str(path))
+    with path.open("a") as file:
+        file.write("this is no entry\n")
+    done = idcfs("size", "--json", str(path))
+    assert json.loads(done.stdout)["series"] == WHOLE["series"]
+    assert done.returncode == 1
+    assert f"line {WHOLE['series'] + 1}: not an entry" in done.stderr
