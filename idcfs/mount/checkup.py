@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 from idcfs.cache.opening import open_cache
@@ -19,6 +18,8 @@ from idcfs.mount.machine import (
     check_mount_helper,
 )
 from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, is_stale, mounts
+from idcfs.mount.surroundings import check_age, check_clock, check_privileges, check_speed
+from idcfs.store.endpoint import get_endpoint
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 
@@ -42,12 +43,13 @@ def examine(
     return [
         check_device(),
         check_fusermount(),
+        check_privileges(),
         check_allow_other(),
         check_mount_helper(),
         *_check_mounts(),
-        _check_index(index_path),
-        _check_cache(cache_dir),
-        _check_endpoint(endpoint_url, source),
+        *_check_index(index_path),
+        *_check_cache(cache_dir),
+        *_check_endpoint(endpoint_url, source),
     ]
 
 
@@ -71,15 +73,16 @@ def _check_mounts() -> list[Finding]:
     ]
 
 
-def _check_index(index_path: Path | None) -> Finding:
+def _check_index(index_path: Path | None) -> list[Finding]:
     try:
         index = Index.open(index_path)
+        age = check_age(index)
     except IndexFileError as exc:
-        return Finding("index", False, str(exc), "pip install --upgrade idc-index-data")
-    return Finding("index", True, f"{index.release} (version {index.version})")
+        return [Finding("index", False, str(exc), "pip install --upgrade idc-index-data")]
+    return [Finding("index", True, f"{index.release} (version {index.version})"), age]
 
 
-def _check_cache(cache_dir: Path) -> Finding:
+def _check_cache(cache_dir: Path) -> list[Finding]:
     cache_dir = cache_dir.absolute()
     try:
         # Looking must make no cache where there is none: what is there of the path decides.
@@ -89,31 +92,37 @@ def _check_cache(cache_dir: Path) -> Finding:
             cache.close()
             if cache.failure is not None:
                 raise cache.failure
-        else:
-            tempfile.TemporaryFile(dir=place).close()
+        speed = check_speed(place)
         free = shutil.disk_usage(place).free
     except CacheError as exc:
-        return Finding("cache", False, str(exc), "choose another directory with --cache-dir")
+        return [Finding("cache", False, str(exc), "choose another directory with --cache-dir")]
     except OSError as exc:
         detail = f"cannot use the cache directory {cache_dir}: {exc.strerror}"
-        return Finding("cache", False, detail, "choose another directory with --cache-dir")
+        return [Finding("cache", False, detail, "choose another directory with --cache-dir")]
     can = "can be written" if place == cache_dir else "can be made"
     detail = f"{cache_dir} {can}, {free / 1e9:.1f} GB are free"
-    return Finding("cache", free >= _LOW_SPACE_BYTES, detail, "free some space, or --cache-dir")
+    enough = free >= _LOW_SPACE_BYTES
+    return [Finding("cache", enough, detail, "free some space, or --cache-dir"), speed]
 
 
-def _check_endpoint(endpoint_url: str | None, source: Source) -> Finding:
-    once = RetryPolicy(attempts=1)
+def _check_endpoint(endpoint_url: str | None, source: Source) -> list[Finding]:
+    subject = "object store"
     try:
-        store = S3Store(endpoint_url=endpoint_url, source=source, retry=once)
+        store = S3Store(endpoint_url=endpoint_url, source=source, retry=RetryPolicy(attempts=1))
         try:
             store.list_prefix(_PROBE_BUCKET, _PROBE_PREFIX)
         finally:
             store.close()
     except AccessDeniedError as exc:
-        return Finding("object store", False, str(exc), "ask whoever runs the network's proxy")
+        return [Finding(subject, False, str(exc), "ask whoever runs the network's proxy")]
     except IdcfsError as exc:
-        return Finding(
-            "object store", False, str(exc), "check the network, HTTPS_PROXY and --endpoint-url"
-        )
-    return Finding("object store", True, f"{endpoint_url or source} answers")
+        if "certificate" not in str(exc).lower():
+            remedy = "check the network, HTTPS_PROXY and --endpoint-url"
+            return [Finding(subject, False, str(exc), remedy)]
+        # A proxy that looks into HTTPS signs with an authority of its own; or it is the clock.
+        remedy = "name the certificates of your network's proxy in AWS_CA_BUNDLE"
+        found = Finding(subject, False, str(exc), remedy)
+    else:
+        found = Finding(subject, True, f"{endpoint_url or source} answers")
+    clock = check_clock(get_endpoint(endpoint_url, source).url)
+    return [found] if clock is None else [found, clock]
