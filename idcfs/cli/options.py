@@ -211,3 +211,6 @@ def _set_log_level(ctx: click.Context, parameter: click.Parameter, level: str) -
     ctx.meta[_LOG_FLAG_GIVEN] = source is ParameterSource.COMMANDLINE
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger().setLevel(level.upper())
+    for library in ("botocore", "urllib3"):
+        # Their debug lines are many for each request, and hide ours.
+        logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))

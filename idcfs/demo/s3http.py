@@ -1,6 +1,6 @@
 """The four S3 requests that filling the replica takes, as plain unsigned HTTP.
 
-`store` only reads, and the embedded server asks for no signature.
+Only `store` may import botocore, and the embedded server asks for no signature.
 """
 
 from __future__ import annotations

@@ -69,14 +69,8 @@ class Server:
     @property
     def netloc(self) -> str:
         """Host and port as in a URL; the port only if it is not the scheme's own."""
-        if self.port == DEFAULT_PORTS[self.scheme]:
-            return self.address.rpartition(":")[0]
-        return self.address
-
-    @property
-    def address(self) -> str:
-        """Host and port, as CONNECT takes them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 class Connection:
@@ -147,7 +141,7 @@ class Pool:
 
     def connect(self, server: Server) -> Connection:
         """Return a connection of one's own. Raises OSError."""
-        logger.debug("connecting to %s", server.address)
+        logger.debug("connecting to %s", server.netloc)
         return Connection(server, self._dial(server))
 
     def find_idle(self, server: Server) -> Connection | None:

@@ -28,11 +28,11 @@ _GCS_BUCKETS = {
 
 _AWS_HOST = "s3.amazonaws.com"
 
+_AWS_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+"""A bucket that can stand in a host name. With a dot in it, no certificate would fit."""
+
 _BUCKET = re.compile("[a-zA-Z0-9][a-zA-Z0-9._-]{2,254}")
 """S3's oldest buckets have names that are not allowed any more."""
-
-_HOST_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-"""A bucket that can stand in a host name. With a dot in it, no certificate would fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +48,21 @@ class Endpoint:
         """Return what the index's `bucket` is called here; unknown names stay as they are."""
         return _GCS_BUCKETS.get(bucket, bucket) if self.source == "gcs" else bucket
 
-    def locate(self, bucket: str) -> tuple[Server, str]:
+    def find_bucket(self, bucket: str) -> tuple[Server, str] | None:
         """Return the server of a bucket, and the path there below which its keys are.
 
         Amazon has a host name for each bucket; elsewhere the bucket is part of the path.
-        Raises ValueError for what cannot be the name of a bucket.
+        None for unusual names, which botocore knows how to ask for, or to refuse.
         """
-        if not _BUCKET.fullmatch(bucket):
-            raise ValueError(f"no bucket can be called {bucket!r}")
         if self.is_aws:
-            if _HOST_BUCKET.fullmatch(bucket):
-                return Server("https", f"{bucket}.{_AWS_HOST}", 443), ""
-            return Server("https", _AWS_HOST, 443), f"/{bucket}"
+            if not _AWS_BUCKET.fullmatch(bucket):
+                return None
+            return Server("https", f"{bucket}.{_AWS_HOST}", 443), ""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
-        server = Server(
-            parts.scheme,
-            host if host.isascii() else host.encode("idna").decode(),
-            parts.port or DEFAULT_PORTS[parts.scheme],
-        )
+        if not host.isascii() or not _BUCKET.fullmatch(bucket):
+            return None
+        server = Server(parts.scheme, host, parts.port or DEFAULT_PORTS[parts.scheme])
         return server, f"{quote(parts.path, safe='/%~')}/{bucket}"
 
 

@@ -1,8 +1,10 @@
-"""As much of HTTP/1.1 (RFC 9112) as answers to a GET need, and strict about it.
+"""As much of HTTP/1.1 (RFC 9112) as a store's ordinary answers to a GET take, and strict.
 
-An answer that can be read in two ways is refused: what came after it on the same
-connection would be taken for the next object's bytes. Everything raises OSError when the
-network fails, TimeoutError when it is too slow, and MalformedAnswerError.
+What can be read in two ways is refused: what came after it on the same connection would be
+taken for the next object's bytes. So is what these stores do not send, such as bodies that
+end with the connection. Chunks are read because Amazon sends its listings so. Everything
+raises OSError when the network fails, TimeoutError when it is too slow, and
+MalformedAnswerError.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from idcfs.store.bodies import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,18 +24,12 @@ if TYPE_CHECKING:
 _LONGEST_HEAD_BYTES = 64 * 1024
 """Of status line and headers; S3's have about 1 KiB. Well below a connection's buffer."""
 
-_MOST_HEADS = 8
-"""Interim answers (100, 103) before the final one."""
-
 _LONGEST_LINE_BYTES = 4096
 """Of a line between chunks."""
 
-_LEAST_BYTES_PER_S = 1024
-"""A body that comes more slowly has stalled, even if a byte drips in before each timeout."""
-
 
 class MalformedAnswerError(Exception):
-    """What came is not HTTP/1.1, or not in one unambiguous form."""
+    """What came is not HTTP/1.1, not in one unambiguous form, or more than is read here."""
 
 
 class NoAnswerError(ConnectionResetError):
@@ -98,25 +96,6 @@ def parse_head(head: bytes) -> Head:
     return Head(version, int(status), headers)
 
 
-class Pace:
-    """Notices a body that comes too slowly to ever end. Counts only time spent waiting for it."""
-
-    def __init__(self, *, window_s: float) -> None:
-        self._window_s = window_s
-        self._waited_s = 0.0
-        self._bytes = 0
-
-    def note(self, waited_s: float, count: int) -> None:
-        """Count one read. Raises TimeoutError if the last window brought too little."""
-        self._waited_s += waited_s
-        self._bytes += count
-        if self._waited_s < self._window_s:
-            return
-        if self._bytes < self._waited_s * _LEAST_BYTES_PER_S:
-            raise TimeoutError(f"less than {_LEAST_BYTES_PER_S} bytes a second")
-        self._waited_s, self._bytes = 0.0, 0
-
-
 class Answer:
     """One answer, whose body is still to be read. For one thread.
 
@@ -157,18 +136,15 @@ class Answer:
     def pieces(self) -> Iterator[memoryview]:
         """Yield the body as it comes. Each piece is valid until the next is asked for.
 
-        Raises EndedEarlyError when less comes than the answer announced; one without an
-        announcement ends with the connection.
+        Raises EndedEarlyError when less comes than the answer announced.
         """
-        if self.head.status in (204, 304):
-            self._at_end = True
-        elif self.head.is_chunked:
+        if self.head.is_chunked:
             yield from self._chunks()
         elif (length := self.head.length) is not None:
             yield from self._exactly(length)
-            self._at_end = True
         else:
-            yield from self._until_closed()
+            raise MalformedAnswerError("the answer does not say how long it is")
+        self._at_end = True
 
     def _exactly(self, length: int) -> Iterator[memoryview]:
         connection = self._connection
@@ -179,11 +155,6 @@ class Answer:
             length -= len(piece)
             yield piece
 
-    def _until_closed(self) -> Iterator[memoryview]:
-        connection = self._connection
-        while connection.start != connection.end or self._receive():
-            yield connection.take(connection.end)
-
     def _chunks(self) -> Iterator[memoryview]:
         while length := self._chunk_length():
             yield from self._exactly(length)
@@ -191,7 +162,6 @@ class Answer:
                 raise MalformedAnswerError("a chunk is longer than it says")
         while self._line():
             pass  # Trailers say nothing that was asked for.
-        self._at_end = True
 
     def _chunk_length(self) -> int:
         digits = self._line().partition(b";")[0].strip(b" \t")
@@ -230,11 +200,8 @@ def ask(request: bytes, *, connection: Connection, pool: Pool, read_timeout_s: f
     connection.start = connection.end = 0
     try:
         connection.stream.sendall(request)
-        for _ in range(_MOST_HEADS):
-            head = read_head(connection, read_timeout_s)
-            if head.status >= 200:
-                return Answer(head, connection=connection, pool=pool, read_timeout_s=read_timeout_s)
-        raise MalformedAnswerError("one interim answer follows another")
+        head = read_head(connection, read_timeout_s)
+        return Answer(head, connection=connection, pool=pool, read_timeout_s=read_timeout_s)
     except BaseException as exc:
         connection.close()
         if isinstance(exc, OSError) and not isinstance(exc, TimeoutError) and not connection.end:

@@ -1,4 +1,4 @@
-"""Reads the XML that S3 answers with: pages of listings, and errors."""
+"""Reads the XML that S3 answers with: pages of listings, and the codes of errors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,8 @@ if TYPE_CHECKING:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class NotS3Error(Exception):
-    """What came is no answer that an S3 server gives to the request."""
-
-
-class CutShortError(Exception):
-    """What came begins like a listing and does not end like one."""
-
-
-class ErrorAnswerError(Exception):
-    """In place of a listing there is an error, which S3 may send after a status of success."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code)
-        self.code = code
-        self.message = message
+class NotAListingError(Exception):
+    """What came is no page of a listing, or one that makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +29,30 @@ class Page:
 
 
 def parse_page(body: bytes) -> Page:
-    """Read a page of ListObjectsV2.
-
-    Raises NotS3Error, CutShortError, ErrorAnswerError, or ValueError for figures and
-    dates that are none.
-    """
+    """Read a page of ListObjectsV2. Raises NotAListingError."""
     try:
         root = _parse(body)
-    except ElementTree.ParseError as exc:
-        if b"<ListBucketResult" in body:
-            raise CutShortError(str(exc)) from exc
-        raise NotS3Error(str(exc)) from exc
-    space, kind = _split_tag(root.tag)
-    if kind == "Error":
-        raise ErrorAnswerError(*_error_words(root))
-    if kind != "ListBucketResult":
-        raise NotS3Error(f"a page of <{kind}>")
-    is_url_encoded = root.findtext(f"{space}EncodingType") == "url"
-    objects = [
-        _stored_object(content, space, is_url_encoded)
-        for content in root.iterfind(f"{space}Contents")
-    ]
+        space, kind = _split_tag(root.tag)
+        if kind != "ListBucketResult":
+            raise NotAListingError(f"a page of <{kind}>")
+        is_url_encoded = root.findtext(f"{space}EncodingType") == "url"
+        objects = [
+            _stored_object(content, space, is_url_encoded)
+            for content in root.iterfind(f"{space}Contents")
+        ]
+    except (ElementTree.ParseError, KeyError, ValueError, OverflowError) as exc:
+        raise NotAListingError(str(exc)) from exc
     return Page(objects, _next_token(root, space))
 
 
-def parse_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of an answer that is an error; "" where there is none."""
+def parse_error_code(body: bytes) -> str:
+    """Return the code of an answer that is an error; "" where there is none."""
     try:
         root = _parse(body)
     except ElementTree.ParseError:
-        return "", ""
-    return _error_words(root) if _split_tag(root.tag)[1] == "Error" else ("", "")
+        return ""
+    space, kind = _split_tag(root.tag)
+    return root.findtext(f"{space}Code", "") if kind == "Error" else ""
 
 
 def bare_etag(etag: str) -> str:
@@ -96,16 +76,13 @@ def _next_token(root: Element, space: str) -> str | None:
             if token := root.findtext(f"{space}NextContinuationToken"):
                 return token
     # Other XML would otherwise pass for an empty listing, and be kept for ever.
-    raise NotS3Error("a listing without a proper end")
+    raise NotAListingError("a listing without a proper end")
 
 
 def _stored_object(content: Element, space: str, is_url_encoded: bool) -> StoredObject:
     texts = {child.tag: child.text for child in content}
-    try:
-        key, size = texts[f"{space}Key"] or "", texts[f"{space}Size"] or ""
-        etag, modified = texts[f"{space}ETag"] or "", texts[f"{space}LastModified"] or ""
-    except KeyError as exc:
-        raise NotS3Error(f"an object without {exc}") from exc
+    key, size = texts[f"{space}Key"] or "", texts[f"{space}Size"] or ""
+    etag, modified = texts[f"{space}ETag"] or "", texts[f"{space}LastModified"] or ""
     if not (size.isascii() and size.isdigit()):
         raise ValueError(f"an object's size is {size[:20]!r}")
     return StoredObject(
@@ -129,11 +106,6 @@ def _nanoseconds(moment: str) -> int:
         time = time.replace(tzinfo=UTC)
     since = time - _EPOCH
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
-
-
-def _error_words(root: Element) -> tuple[str, str]:
-    space, _ = _split_tag(root.tag)
-    return root.findtext(f"{space}Code", ""), root.findtext(f"{space}Message", "")
 
 
 def _split_tag(tag: str) -> tuple[str, str]:

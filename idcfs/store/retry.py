@@ -1,8 +1,9 @@
 """When to try again, and how long to wait before it.
 
-There is no quota of retries for all requests together, as AWS's own libraries have one:
-an outage of a minute would use it up, and leave a mount of many days without retries for
-hours.
+botocore's own retries are switched off in favour of this: they cannot resume a
+body, and their quota is one bucket of tokens a client (500, at 14 a retry, with
+one back for each success: botocore 1.44), so that an outage of a minute would
+leave a mount of many days without retries for hours.
 """
 
 from __future__ import annotations

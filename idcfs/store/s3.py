@@ -1,8 +1,8 @@
 """Lists and reads any S3 endpoint, unsigned: Amazon's, Google's or one of the user's own.
 
 This module decides: what is tried again, where a body that broke off is
-resumed, when a listing is refused. `wire` does the requests; it is loaded, and TLS
-with it, when the first one is due.
+resumed, when a listing is refused. `sender` does the requests; it is loaded, and TLS
+with it, when the first one is due, and botocore when one is unusual.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.model import Extent
+from idcfs.store.bodies import BodyMismatchError
 from idcfs.store.endpoint import Source, get_endpoint, object_url
 from idcfs.store.retry import DEFAULT_POLICY, Attempts, RetryPolicy
 from idcfs.store.slices import EndlessError, Slice, UnorderedError, Walking, cut, walk
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from idcfs.store.pages import Page
     from idcfs.store.protocol import OfferedSink, Sink, StoredObject
+    from idcfs.store.sender import Sender
     from idcfs.store.slices import Ask
-    from idcfs.store.wire import Wire
 
 __all__ = ["S3Store", "Source"]
 
@@ -37,7 +38,8 @@ class S3Store:
     and the number of tries and the time without progress by `retry`. A server that uses
     up several timeouts in its last try, to connect, to answer and twice for the body,
     takes nearly two minutes in all. An object's bytes that come at 1 KiB a second or more
-    are let come; a page of a listing must be there within a minute.
+    are let come; a page of a listing must be there within a minute. What is asked
+    through botocore is bounded likewise, but for headers and listings that drip in.
     """
 
     def __init__(
@@ -61,8 +63,8 @@ class S3Store:
         # more threads than connections.
         self._listing_slots = threading.BoundedSemaphore(max(1, max_connections // 3))
         self._spare_threads = threading.BoundedSemaphore(max(1, max_connections // 3))
-        self._wire: Wire | None = None
-        self._wire_lock = threading.Lock()
+        self._sender: Sender | None = None
+        self._sender_lock = threading.Lock()
         self._closed = threading.Event()
 
     def list_prefix(
@@ -103,9 +105,9 @@ class S3Store:
     def close(self) -> None:
         """Close idle connections, and end pauses between attempts."""
         self._closed.set()
-        with self._wire_lock:
-            if self._wire is not None:
-                self._wire.close()
+        with self._sender_lock:
+            if self._sender is not None:
+                self._sender.close()
 
     def _walk_all(self, slices: list[Slice], ask: Ask) -> list[StoredObject]:
         """Walk slices in as many threads as can be spared, this one included.
@@ -126,7 +128,7 @@ class S3Store:
         while True:
             try:
                 with self._listing_slots, self._slots:
-                    return self._get_wire().list_page(bucket, prefix, start_after, token)
+                    return self._get_sender().list_page(bucket, prefix, start_after, token)
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
 
@@ -134,16 +136,14 @@ class S3Store:
         self, bucket: str, key: str, extent: Extent, etag: str, offered: OfferedSink | None
     ) -> Generator[memoryview, None, None]:
         """Yield the bytes of `extent`, resuming behind the last one after a break."""
-        from idcfs.store.wire import BodyMismatchError
-
         attempts = self._attempts()
         offset = extent.offset
         while offset < extent.end:
             rest = Extent(offset, extent.end - offset)
             try:
                 is_whole = offered is not None and rest == extent
-                wire = self._get_wire()
-                with self._slots, wire.open_extent(bucket, key, rest, etag, is_whole) as body:
+                sender = self._get_sender()
+                with self._slots, sender.open_extent(bucket, key, rest, etag, is_whole) as body:
                     if offered is not None and body.checksums:
                         offered(body.checksums)
                     for chunk in body:
@@ -156,21 +156,21 @@ class S3Store:
     def _attempts(self) -> Attempts:
         return Attempts(policy=self._retry, sleep=self._closed.wait)
 
-    def _get_wire(self) -> Wire:
-        # Quick once the wire is there, so the lock is never held for long by two.
-        with self._wire_lock:
+    def _get_sender(self) -> Sender:
+        # Quick once the sender is there, so the lock is never held for long by two.
+        with self._sender_lock:
             if self._closed.is_set():
                 raise StoreError("the object store was closed")
-            if self._wire is None:
-                from idcfs.store.wire import Wire
+            if self._sender is None:
+                from idcfs.store.sender import Sender
 
-                self._wire = Wire(
+                self._sender = Sender(
                     endpoint=self._endpoint,
                     max_connections=self._max_connections,
                     connect_timeout_s=self._connect_timeout_s,
                     read_timeout_s=self._read_timeout_s,
                 )
-            return self._wire
+            return self._sender
 
     def _checked(self, bucket: str, prefix: str, objects: list[StoredObject]) -> list[StoredObject]:
         """Return `objects` in key order. Raises StoreError if they cannot be a listing."""

@@ -1,61 +1,61 @@
-"""Single S3 requests, each tried once, with the network's exceptions kept inside.
+"""Single S3 requests through botocore, each tried once, with its exceptions kept inside.
 
-Speaks HTTP by itself, over connections of its own: a client library costs some 3 ms of the
-processor for an object and tens of them for a page of a listing, and half a second to load.
-IDC takes two requests, neither of them signed.
+Imports botocore, which takes 0.2 s, and making its client takes 0.3 s more: `sender`
+imports this when a request is first made that cannot go directly, or had an unusual answer.
+The client is not made through boto3, which would add 80 ms for transfers and resources that
+nothing here uses.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
-from idcfs.errors import IntegrityError, StoreError
-from idcfs.store.checksums import ASKING, offered_checksums
-from idcfs.store.connections import Pool
-from idcfs.store.dialling import Dialler
+import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from idcfs.errors import IntegrityError, StoreError, UsageError
+from idcfs.store.bodies import BodyMismatchError, Pace, ended_early
+from idcfs.store.checksums import offered_checksums
+from idcfs.store.dialling import find_ca_file
 from idcfs.store.endpoint import object_url
-from idcfs.store.http import Answer, EndedEarlyError, NoAnswerError, ask
-from idcfs.store.pages import (
-    CutShortError,
-    ErrorAnswerError,
-    NotS3Error,
-    Page,
-    bare_etag,
-    parse_error,
-    parse_page,
-)
-from idcfs.store.s3_errors import not_s3, translate_answer, translated
+from idcfs.store.failures import not_s3
+from idcfs.store.pages import Page, bare_etag
+from idcfs.store.protocol import StoredObject
+from idcfs.store.s3_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        GetObjectRequestTypeDef,
+        ListObjectsV2OutputTypeDef,
+        ListObjectsV2RequestTypeDef,
+    )
+    from urllib3 import HTTPResponse
+
     from idcfs.model import Checksum, Extent
-    from idcfs.store.connections import Connection
     from idcfs.store.endpoint import Endpoint
 
 _PAGE_KEYS = 1000
 """The most that S3 returns at once."""
 
-_LONGEST_PAGE_BYTES = 16 << 20
-"""1,000 keys of 1,024 bytes, each written as `%XX`, have 3 MB."""
+_READ_BYTES = 256 * 1024
+"""At most so much is taken from the socket at once. Reading returns what has arrived, so
+a larger figure would only cost memory."""
 
-_LONGEST_ERROR_BYTES = 64 * 1024
-"""Of what comes with an error. S3's have a few hundred bytes."""
-
-_LONGEST_PAGE_S = 60.0
-"""For the body of a listing or an error. A page of 300 kB takes so long at 5 kB a second."""
-
-
-class BodyMismatchError(IntegrityError):
-    """A body of another length than the extent: cut short on the way, perhaps, so worth
-    another attempt before it is believed."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Wire:
-    """Sends requests to one endpoint. Thread-safe."""
+    """Sends requests through a botocore client. Thread-safe."""
 
     def __init__(
         self,
@@ -65,10 +65,25 @@ class Wire:
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
-        self._endpoint = endpoint
+        self._endpoint = endpoint.url
         self._read_timeout_s = read_timeout_s
-        self._dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
-        self._pool = Pool(dial=self._dialler.dial, most_idle=max_connections)
+        config = Config(
+            signature_version=UNSIGNED,
+            region_name="us-east-1",
+            s3={"addressing_style": "auto" if endpoint.is_aws else "path"},
+            max_pool_connections=max_connections,
+            connect_timeout=connect_timeout_s,
+            read_timeout=read_timeout_s,
+            # `retry` says why botocore must not try again by itself.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            # A variable AWS_ENDPOINT_URL set for other work must not redirect IDC.
+            ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # unknown to the stubs
+            # Checksums are the caller's, against the listing; a range has none anyway.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            user_agent_extra="idcfs",
+        )
+        self._client = _create_client(endpoint, config)
 
     def list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
@@ -77,31 +92,29 @@ class Wire:
 
         Raises StoreError.
         """
-        action, url = f"cannot list {object_url(bucket, prefix)}", self._endpoint.url
-        with translated(action, url):
-            # Encoded, because XML cannot hold all the characters that a key may have.
-            query = f"list-type=2&max-keys={_PAGE_KEYS}&encoding-type=url"
-            query += f"&prefix={quote(prefix, safe='')}"
-            if start_after is not None:
-                query += f"&start-after={quote(start_after, safe='')}"
-            if token is not None:
-                query += f"&continuation-token={quote(token, safe='')}"
-            with self._ask(bucket, f"?{query}") as answer:
-                if answer.head.status != 200:
-                    raise _error_of(answer, action, url)
-                body = _read_all(answer, _LONGEST_PAGE_BYTES)
-            try:
-                return parse_page(body)
-            except NotS3Error as exc:
-                raise not_s3(action, url) from exc
-            except CutShortError as exc:
-                raise EndedEarlyError("the listing ends early") from exc
-            except ErrorAnswerError as exc:
-                raise translate_answer(500, exc.code, exc.message, action, url) from exc
+        action = f"cannot list {object_url(bucket, prefix)}"
+        asked: ListObjectsV2RequestTypeDef = {
+            "Bucket": bucket,
+            "Prefix": prefix,
+            "MaxKeys": _PAGE_KEYS,
+        }
+        if start_after is not None:
+            asked["StartAfter"] = start_after
+        if token is not None:
+            asked["ContinuationToken"] = token
+        with translated(action, self._endpoint):
+            answer = self._client.list_objects_v2(**asked)
+        # Other XML than a listing would otherwise pass for an empty one, and be kept for ever.
+        if "IsTruncated" not in answer:
+            raise not_s3(action, self._endpoint)
+        try:
+            return _page(answer)
+        except (KeyError, TypeError, OverflowError) as exc:
+            raise not_s3(action, self._endpoint) from exc
 
     def open_extent(
         self, bucket: str, key: str, extent: Extent, etag: str, is_whole: bool = False
-    ) -> Body:
+    ) -> S3Body:
         """Ask for `extent`, which is not empty, and return its body when the headers are right.
 
         Where it is said to be the whole object, its checksums are asked for.
@@ -109,98 +122,83 @@ class Wire:
         empty one goes unchecked: the listing's could not be sent back),
         BodyMismatchError if the headers announce another length.
         """
-        action, url = f"cannot read {object_url(bucket, key)}", self._endpoint.url
-        with translated(action, url):
-            if not key:
-                raise ValueError("the key is empty")
-            wanted = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
-            headers = ASKING if is_whole else wanted
-            if etag:
-                if not (etag.isascii() and etag.isprintable()):
-                    raise ValueError("the ETag cannot be sent")
-                headers += f'If-Match: "{etag}"\r\n'
-            answer = self._ask(bucket, f"/{quote(key, safe='/~')}", headers)
-            try:
-                self._check_answer(answer, extent, etag, action)
-            except BaseException:
-                answer.end()
-                raise
-        checksums = offered_checksums(answer.head.headers) if is_whole else ()
-        return Body(answer, length=extent.length, action=action, endpoint=url, checksums=checksums)
+        action = f"cannot read {object_url(bucket, key)}"
+        asked: GetObjectRequestTypeDef = {"Bucket": bucket, "Key": key}
+        if is_whole:
+            asked["ChecksumMode"] = "ENABLED"
+        else:
+            asked["Range"] = f"bytes={extent.offset}-{extent.end - 1}"
+        if etag:
+            asked["IfMatch"] = f'"{etag}"'
+        with translated(action, self._endpoint):
+            answer = self._client.get_object(**asked)
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        body = S3Body(
+            raw=_raw(answer),
+            checksums=offered_checksums(headers) if is_whole else (),
+            length=extent.length,
+            action=action,
+            endpoint=self._endpoint,
+            read_timeout_s=self._read_timeout_s,
+        )
+        try:
+            self._check_headers(answer, extent, etag, action)
+        except StoreError:
+            body.close()
+            raise
+        return body
 
-    def close(self) -> None:
-        """Close idle connections."""
-        self._pool.close()
-
-    def _ask(self, bucket: str, target: str, headers: str = "") -> Answer:
-        """Send a GET and return the answer, whatever it says. Raises as `http` does.
-
-        A kept connection that proves dead does not count as a failure: the server hung up
-        while nothing was asked of it, and a new one is made at once.
-        """
-        server, path = self._endpoint.locate(bucket)
-        target = path + target if path or target.startswith("/") else f"/{target}"
-        proxy = self._dialler.proxy_of(server)
-        if proxy is not None and server.scheme == "http":
-            target = f"http://{server.netloc}{target}"
-            headers += proxy.authorization
-        request = (
-            f"GET {target} HTTP/1.1\r\nHost: {server.netloc}\r\nUser-Agent: idcfs\r\n"
-            f"Accept-Encoding: identity\r\n{headers}\r\n"
-        ).encode("ascii")
-        if (kept := self._pool.find_idle(server)) is not None:
-            try:
-                return self._exchange(request, kept)
-            except NoAnswerError:
-                pass
-        return self._exchange(request, self._pool.connect(server))
-
-    def _exchange(self, request: bytes, connection: Connection) -> Answer:
-        timeout_s = self._read_timeout_s
-        return ask(request, connection=connection, pool=self._pool, read_timeout_s=timeout_s)
-
-    def _check_answer(self, answer: Answer, extent: Extent, etag: str, action: str) -> None:
-        url, head = self._endpoint.url, answer.head
-        if head.status not in (200, 206):
-            raise _error_of(answer, action, url)
-        answered_etag = head.headers.get("etag")
-        if not answered_etag:
-            raise not_s3(action, url)
+    def _check_headers(
+        self, answer: GetObjectOutputTypeDef, extent: Extent, etag: str, action: str
+    ) -> None:
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        answered_etag = answer.get("ETag")
+        if status not in (200, 206) or not answered_etag:
+            raise not_s3(action, self._endpoint)
         if etag and bare_etag(answered_etag) != etag:
-            raise IntegrityError(f"{action}: the object at {url} changed after it was listed")
-        length, content_range = head.length, head.headers.get("content-range", "")
+            raise IntegrityError(
+                f"{action}: the object at {self._endpoint} changed after it was listed"
+            )
+        length = answer.get("ContentLength")
+        content_range = answer.get("ContentRange", "")
         starts_right = content_range.startswith(f"bytes {extent.offset}-{extent.end - 1}/")
-        if head.status == 200:
+        if status == 200:
             # The whole object: right only if that is what was asked for.
             starts_right = extent.offset == 0
         if not starts_right or length not in (None, extent.length):
             raise BodyMismatchError(
                 f"{action}: asked for {extent.length:,} bytes from {extent.offset:,}, and"
-                f" {url} sends {content_range or length!r}; the object may be shorter"
+                f" {self._endpoint} sends {content_range or length!r}; the object may be shorter"
                 " than listed, or a proxy on the way may change it"
             )
 
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
 
-class Body:
-    """The body of one answer: a context manager, and an iterator over what arrives."""
+
+class S3Body:
+    """A `Body` that botocore sent for."""
 
     def __init__(
         self,
-        answer: Answer,
         *,
+        raw: HTTPResponse,
+        checksums: tuple[Checksum, ...],
         length: int,
         action: str,
         endpoint: str,
-        checksums: tuple[Checksum, ...],
+        read_timeout_s: float,
     ) -> None:
         self.checksums = checksums
         """Those of the whole object that came with it."""
-        self._answer = answer
+        self._raw = raw
         self._length = length
         self._action = action
         self._endpoint = endpoint
+        self._pace = Pace(window_s=read_timeout_s)
 
-    def __enter__(self) -> Body:
+    def __enter__(self) -> S3Body:
         return self
 
     def __exit__(
@@ -209,59 +207,101 @@ class Body:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Hang up, unless the whole body was read: then the connection is kept."""
-        self._answer.end()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, unless the whole body was read: then it is kept for the next."""
+        self._raw.close()
 
     def __iter__(self) -> Iterator[memoryview]:
-        """Yield the body's bytes as they come, `length` of them in all.
-
-        Each piece is valid until the next is asked for. Raises StoreUnavailableError if the
-        connection breaks or stalls, BodyMismatchError if it ends early, and IntegrityError
-        if more comes.
-        """
+        """Yield the body's bytes as they come. See `Body`."""
         missing = self._length
-        with translated(self._action, self._endpoint):
-            try:
-                for piece in self._answer.pieces():
-                    missing -= len(piece)
-                    if missing < 0:
-                        raise IntegrityError(
-                            f"{self._action}: {self._endpoint} sent more than the"
-                            f" {self._length:,} bytes asked"
-                        )
-                    yield piece
-            except EndedEarlyError:
-                pass  # and is told below, as is an end that was announced so
-            except OSError:
-                # With all bytes here, how the connection ends does not matter.
-                if missing:
-                    raise
-        if missing:
-            raise BodyMismatchError(
-                f"{self._action}: {self._endpoint} ended {missing:,} of {self._length:,} bytes"
-                " early; a proxy on the way may cut transfers"
+        while missing:
+            chunk = self._read(min(missing, _READ_BYTES))
+            if not chunk:
+                raise ended_early(
+                    self._action, self._endpoint, missing=missing, length=self._length
+                )
+            missing -= len(chunk)
+            yield memoryview(chunk)
+        if self._has_more():
+            raise IntegrityError(
+                f"{self._action}: {self._endpoint} sent more than the {self._length:,} bytes asked"
             )
 
+    def _read(self, amount: int) -> bytes:
+        started = time.monotonic()
+        with translated(self._action, self._endpoint):
+            chunk = self._raw.read1(amount)
+            self._pace.note(time.monotonic() - started, len(chunk))
+        return chunk
 
-def _read_all(answer: Answer, limit_bytes: int) -> bytes:
-    """Return the body, or its first `limit_bytes`: what is longer makes no sense anyway."""
-    body = bytearray()
-    deadline_s = time.monotonic() + _LONGEST_PAGE_S
-    for piece in answer.pieces():
-        body += piece
-        if len(body) > limit_bytes:
-            break
-        if time.monotonic() > deadline_s:
-            raise TimeoutError("the answer comes too slowly")
-    return bytes(body[:limit_bytes])
+    def _has_more(self) -> bool:
+        """Read the end, which also gives the connection back to the pool."""
+        try:
+            return bool(self._read(1))
+        except StoreError:
+            return False  # All bytes are here: how the connection ended does not matter.
 
 
-def _error_of(answer: Answer, action: str, endpoint: str) -> StoreError:
-    """Return the error that an answer tells of, in any status but 200."""
-    head = answer.head
-    body = _read_all(answer, _LONGEST_ERROR_BYTES)
-    if 200 <= head.status < 300:
-        return not_s3(action, endpoint)
-    code, message = parse_error(body)
-    retry_after = head.headers.get("retry-after", "")
-    return translate_answer(head.status, code, message, action, endpoint, retry_after=retry_after)
+def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
+    # Unsigned reading needs no profile, and must not fail because AWS_PROFILE names
+    # one that does not exist on this machine.
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    try:
+        # AWS's own URL is left to botocore, which puts the bucket into the host name.
+        url = None if endpoint.is_aws else endpoint.url
+        client = session.create_client("s3", endpoint_url=url, verify=find_ca_file(), config=config)
+    except (BotoCoreError, ValueError) as exc:
+        raise UsageError(
+            f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
+        ) from exc
+    client.meta.events.register("response-received.s3.ListObjectsV2", _refuse_web_page)
+    client.meta.events.register("response-received.s3", _raise_error)
+    return cast("S3Client", client)
+
+
+def _refuse_web_page(response_dict: dict[str, Any] | None, **_: object) -> None:
+    """Stop at a web page in place of a listing: botocore would make it an error 500 of the server.
+
+    S3's own `<Error>` under a 200 does mean that, and stays.
+    """
+    if response_dict is not None and response_dict["status_code"] == 200:
+        body = response_dict["body"]
+        if b"<ListBucketResult" not in body and b"<Error>" not in body:
+            raise ResponseParserError("not a listing")
+
+
+def _raise_error(parsed_response: dict[str, Any] | None, **_: object) -> None:
+    """End a request at an answer that is an error, before botocore acts upon it.
+
+    Its S3RegionRedirector would ask for the bucket's region by a request whose answer
+    it handles likewise: what redirects every request sends it round until the stack ends.
+    """
+    if parsed_response is None:
+        return
+    status = parsed_response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status >= 300:
+        raise ClientError(cast("Any", parsed_response), "request")
+
+
+def _raw(answer: GetObjectOutputTypeDef) -> HTTPResponse:
+    """Return the urllib3 response, whose `read1` waits for some bytes, not for all.
+
+    botocore's own StreamingBody can only wait for a full chunk, so it could not
+    tell a slow link from a stalled one, and copies once more.
+    """
+    return cast("HTTPResponse", answer["Body"].__enter__())
+
+
+def _page(answer: ListObjectsV2OutputTypeDef) -> Page:
+    objects = [
+        StoredObject(
+            key=line["Key"],
+            size_bytes=line["Size"],
+            mtime_ns=(line["LastModified"] - _EPOCH) // timedelta(microseconds=1) * 1000,
+            etag=bare_etag(line["ETag"]),
+        )
+        for line in answer.get("Contents", [])
+    ]
+    return Page(objects, answer["NextContinuationToken"] if answer["IsTruncated"] else None)

@@ -8,14 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import ssl
     from types import TracebackType
 
 
 class Gateway:
     """Connects whoever asks to `target`, whatever name was asked for. A context manager.
 
-    `answer` is what it says to each CONNECT; with `tls` it speaks TLS itself.
+    `answer` is what it says to each CONNECT.
     """
 
     def __init__(
@@ -23,11 +22,9 @@ class Gateway:
         target: tuple[str, int],
         *,
         answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n",
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._target = target
         self._answer = answer
-        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads = [threading.Thread(target=self._accept)]
         self._sockets = [self._listener]
@@ -70,9 +67,6 @@ class Gateway:
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError):
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
-                self._sockets.append(client)
             head = b""
             while not head.endswith(b"\r\n\r\n") and (byte := client.recv(1)):
                 head += byte

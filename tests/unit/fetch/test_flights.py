@@ -33,7 +33,7 @@ class Job:
 
 
 class _Awkward(Exception):
-    """Cannot be made from its `args`, as many of other libraries'."""
+    """Cannot be made from its `args`, as many of botocore's."""
 
     def __init__(self, *, code: int) -> None:
         super().__init__(f"code {code}")

@@ -1,0 +1,268 @@
+"""Single S3 requests sent directly, each tried once: the fast path.
+
+A client library costs some 3 ms of the processor for an object and tens of them for a page of
+a listing, and half a second to load. IDC takes two requests, neither of them signed, and the
+store's answer is nearly always the same. That one is read here; whatever else may come is
+botocore's to deal with, in `wire`.
+"""
+
+from __future__ import annotations
+
+import time
+from ssl import SSLCertVerificationError
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from idcfs.store.bodies import ended_early
+from idcfs.store.checksums import ASKING, offered_checksums
+from idcfs.store.connections import Pool
+from idcfs.store.dialling import Dialler, is_proxied
+from idcfs.store.direct_errors import translated
+from idcfs.store.endpoint import object_url
+from idcfs.store.failures import answer_error
+from idcfs.store.http import Answer, EndedEarlyError, MalformedAnswerError, NoAnswerError, ask
+from idcfs.store.pages import NotAListingError, Page, bare_etag, parse_error_code, parse_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from idcfs.model import Checksum, Extent
+    from idcfs.store.connections import Connection, Server
+    from idcfs.store.endpoint import Endpoint
+
+_PAGE_KEYS = 1000
+"""The most that S3 returns at once."""
+
+_LONGEST_PAGE_BYTES = 16 << 20
+"""1,000 keys of 1,024 bytes, each written as `%XX`, have 3 MB."""
+
+_LONGEST_ERROR_BYTES = 64 * 1024
+"""Of what comes with an error. S3's have a few hundred bytes."""
+
+_LONGEST_PAGE_S = 60.0
+"""For the body of a listing or an error. A page of 300 kB takes so long at 5 kB a second."""
+
+_BUSY = frozenset((429, 500, 502, 503, 504))
+"""What a store answers that has too much to do. To ask again at once would add to it."""
+
+
+class UnusualError(Exception):
+    """The request cannot go directly, or its answer is not the ordinary one.
+
+    Says nothing about whether it can succeed.
+    """
+
+
+class DirectWire:
+    """Sends requests to one endpoint directly. Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        max_connections: int,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+    ) -> None:
+        self._endpoint = endpoint
+        self._read_timeout_s = read_timeout_s
+        dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
+        self._pool = Pool(dial=dialler.dial, most_idle=max_connections)
+        self._buckets: dict[str, tuple[Server, str] | None] = {}
+
+    def list_page(
+        self, bucket: str, prefix: str, start_after: str | None, token: str | None
+    ) -> Page:
+        """Return up to 1,000 objects under `prefix`, from `token` on, or after a key.
+
+        Raises UnusualError, or StoreUnavailableError.
+        """
+        action = f"cannot list {object_url(bucket, prefix)}"
+        # Encoded, because XML cannot hold all the characters that a key may have.
+        query = f"?list-type=2&max-keys={_PAGE_KEYS}&encoding-type=url&prefix={_quoted(prefix)}"
+        if start_after is not None:
+            query += f"&start-after={_quoted(start_after)}"
+        if token is not None:
+            query += f"&continuation-token={_quoted(token)}"
+        with translated(action, self._endpoint.url):
+            with self._ask(bucket, query) as answer:
+                self._check_status(answer, action, (200,))
+                body = _read_all(answer, _LONGEST_PAGE_BYTES)
+            try:
+                return parse_page(body)
+            except NotAListingError as exc:
+                raise UnusualError(str(exc)) from exc
+
+    def open_extent(
+        self, bucket: str, key: str, extent: Extent, etag: str, is_whole: bool = False
+    ) -> DirectBody:
+        """Ask for `extent`, which is not empty, and return its body when the headers are right.
+
+        Where it is said to be the whole object, its checksums are asked for.
+        Raises UnusualError, or StoreUnavailableError.
+        """
+        action, url = f"cannot read {object_url(bucket, key)}", self._endpoint.url
+        if not key:
+            raise UnusualError("the key is empty")
+        wanted = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
+        headers = ASKING if is_whole else wanted
+        if etag:
+            if not (etag.isascii() and etag.isprintable()):
+                raise UnusualError("an ETag that must be encoded")
+            headers += f'If-Match: "{etag}"\r\n'
+        with translated(action, url):
+            answer = self._ask(bucket, f"/{_quoted(key, safe='/')}", headers)
+            try:
+                self._check_status(answer, action, (200, 206))
+                _check_headers(answer, extent, etag)
+            except BaseException:
+                answer.end()
+                raise
+        checksums = offered_checksums(answer.head.headers) if is_whole else ()
+        return DirectBody(
+            answer, length=extent.length, action=action, endpoint=url, checksums=checksums
+        )
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.close()
+
+    def _ask(self, bucket: str, target: str, headers: str = "") -> Answer:
+        """Send a GET and return the answer, whatever it says.
+
+        A kept connection that proves dead does not count as a failure: the server hung up
+        while nothing was asked of it, and a new one is made at once. Raises UnusualError,
+        and OSError for the network's failures.
+        """
+        server, path = self._find_bucket(bucket)
+        if not (path or target.startswith("/")):
+            target = f"/{target}"
+        request = (
+            f"GET {path}{target} HTTP/1.1\r\nHost: {server.netloc}\r\nUser-Agent: idcfs\r\n"
+            f"Accept-Encoding: identity\r\n{headers}\r\n"
+        ).encode("ascii")
+        try:
+            if (kept := self._pool.find_idle(server)) is not None:
+                try:
+                    return self._exchange(request, kept)
+                except NoAnswerError:
+                    pass
+            return self._exchange(request, self._pool.connect(server))
+        except (MalformedAnswerError, SSLCertVerificationError) as exc:
+            # botocore may know other authorities, from its configuration or its own list.
+            raise UnusualError(str(exc)) from exc
+
+    def _find_bucket(self, bucket: str) -> tuple[Server, str]:
+        if bucket not in self._buckets:
+            place = self._endpoint.find_bucket(bucket)
+            if place is not None and is_proxied(place[0]):
+                place = None
+            self._buckets[bucket] = place
+        place = self._buckets[bucket]
+        if place is None:
+            raise UnusualError("a proxy on the way, or an unusual name")
+        return place
+
+    def _exchange(self, request: bytes, connection: Connection) -> Answer:
+        timeout_s = self._read_timeout_s
+        return ask(request, connection=connection, pool=self._pool, read_timeout_s=timeout_s)
+
+    def _check_status(self, answer: Answer, action: str, expected: tuple[int, ...]) -> None:
+        """Raises StoreUnavailableError for a store that is busy, UnusualError for other errors."""
+        head = answer.head
+        if head.status in _BUSY:
+            code = parse_error_code(_read_all(answer, _LONGEST_ERROR_BYTES))
+            retry_after = head.headers.get("retry-after", "")
+            url = self._endpoint.url
+            raise answer_error(head.status, code, "", action, url, retry_after=retry_after)
+        if head.status not in expected:
+            raise UnusualError(f"status {head.status}")
+
+
+class DirectBody:
+    """A `Body` that was sent for directly. Its length was announced, and is right."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        length: int,
+        action: str,
+        endpoint: str,
+        checksums: tuple[Checksum, ...],
+    ) -> None:
+        self.checksums = checksums
+        """Those of the whole object that came with it."""
+        self._answer = answer
+        self._length = length
+        self._action = action
+        self._endpoint = endpoint
+
+    def __enter__(self) -> DirectBody:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Hang up, unless the whole body was read: then the connection is kept."""
+        self._answer.end()
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield the body's bytes as they come. See `Body`."""
+        missing = self._length
+        with translated(self._action, self._endpoint):
+            try:
+                for piece in self._answer.pieces():
+                    missing -= len(piece)
+                    yield piece
+            except EndedEarlyError as exc:
+                raise ended_early(
+                    self._action, self._endpoint, missing=missing, length=self._length
+                ) from exc
+
+
+def _check_headers(answer: Answer, extent: Extent, etag: str) -> None:
+    """Raises UnusualError unless it is exactly the extent that follows."""
+    head = answer.head
+    answered_etag = bare_etag(head.headers.get("etag", ""))
+    if not answered_etag or (etag and answered_etag != etag):
+        raise UnusualError("another ETag")
+    if head.status == 206:
+        content_range = head.headers.get("content-range", "")
+        starts_right = content_range.startswith(f"bytes {extent.offset}-{extent.end - 1}/")
+    else:
+        # The whole object: right only if that is what was asked for.
+        starts_right = extent.offset == 0
+    try:
+        length = head.length
+    except MalformedAnswerError as exc:
+        raise UnusualError(str(exc)) from exc
+    if not starts_right or length != extent.length:
+        raise UnusualError("another extent, or no length")
+
+
+def _read_all(answer: Answer, limit_bytes: int) -> bytes:
+    """Return the body. Raises UnusualError if it makes no sense, and OSError."""
+    body = bytearray()
+    deadline_s = time.monotonic() + _LONGEST_PAGE_S
+    try:
+        for piece in answer.pieces():
+            body += piece
+            if len(body) > limit_bytes:
+                raise UnusualError("a very long body")
+            if time.monotonic() > deadline_s:
+                raise TimeoutError("the answer comes too slowly")
+    except MalformedAnswerError as exc:
+        raise UnusualError(str(exc)) from exc
+    return bytes(body)
+
+
+def _quoted(text: str, *, safe: str = "") -> str:
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError as exc:  # for a lone surrogate
+        raise UnusualError("a key that cannot be sent") from exc
