@@ -87,14 +87,19 @@ class Selection:
         """
         return Query(self._catalog.index, sql, self._rows)
 
-    def manifest(self, *, source: Source = "aws") -> str:
-        """Return `s3://` lines, one a series, which idc-index and s5cmd read too."""
-        return "".join(self._manifest_lines(source))
+    def manifest(self, *, source: Source = "aws", commands: bool = False) -> str:
+        """Return `s3://` lines, one a series, which idc-index reads too.
 
-    def write_manifest(self, path: str | os.PathLike[str], *, source: Source = "aws") -> None:
+        As `commands` they are what `s5cmd run` takes; idc-index and idcfs read those too.
+        """
+        return "".join(self._manifest_lines(source, commands))
+
+    def write_manifest(
+        self, path: str | os.PathLike[str], *, source: Source = "aws", commands: bool = False
+    ) -> None:
         """Write `manifest` to a file, whole or not at all. Raises OSError."""
         with replacing(Path(path).resolve()) as file:
-            file.writelines(self._manifest_lines(source))
+            file.writelines(self._manifest_lines(source, commands))
 
     def cite(self) -> Attribution:
         """Return what to cite for it and the licences it is under, without a network.
@@ -188,6 +193,6 @@ class Selection:
     def _with(self, rows: Iterable[int]) -> Selection:
         return Selection(self._catalog, self._remote, rows)
 
-    def _manifest_lines(self, source: Source) -> Iterator[str]:
+    def _manifest_lines(self, source: Source, commands: bool) -> Iterator[str]:
         placed = self._catalog.series_paths(self._rows, DEFAULT_TEMPLATE)
-        return write_manifest((series for series, _ in placed), source)
+        return write_manifest((series for series, _ in placed), source, commands=commands)

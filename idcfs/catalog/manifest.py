@@ -1,4 +1,4 @@
-"""Manifests: lists of object prefixes, one a line, as idc-index and s5cmd write and read them."""
+"""Manifests: lists of object prefixes, one a line, as idc-index and the IDC portal write them."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def parse_manifest(file: BinaryIO) -> tuple[_Entries, list[ManifestProblem]]:
 
 
 def manifest_line(series: Series, source: Literal["aws", "gcs"] = "aws") -> str:
-    """Return the line for a series, which idc-index and s5cmd understand too."""
+    """Return the line for a series, which idc-index understands too."""
     bucket = series.bucket if source == "aws" else _AT_GOOGLE.get(series.bucket, series.bucket)
     return f"s3://{bucket}/{series.uuid}/*"
 
@@ -174,11 +174,13 @@ def _reason(bucket: str, right: str | None, known: bool, release: str) -> str:
 
 
 def write_manifest(
-    series: Iterable[Series], source: Literal["aws", "gcs"] = "aws"
+    series: Iterable[Series], source: Literal["aws", "gcs"] = "aws", *, commands: bool = False
 ) -> Iterator[str]:
     """Yield the lines of a manifest of these series, each with its line end.
 
-    They name the buckets as Amazon calls them, or as Google does.
+    They name the buckets as Amazon calls them, or as Google does. As `commands` they are
+    what `s5cmd run` takes: it brings all files to the directory that it is run in.
     """
+    before, behind = ("cp ", " .") if commands else ("", "")
     for each in series:
-        yield manifest_line(each, source) + "\n"
+        yield f"{before}{manifest_line(each, source)}{behind}\n"

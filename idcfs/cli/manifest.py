@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whose buckets to name.",
 )
+@click.option(
+    "--s5cmd",
+    "commands",
+    is_flag=True,
+    help="Write commands for `s5cmd run`, which bring all files to the directory it is run in.",
+)
 @log_option
 def manifest(
     identifiers: tuple[str, ...],
@@ -44,10 +50,11 @@ def manifest(
     index_path: Path | None,
     output: Path | None,
     source: Literal["aws", "gcs"],
+    commands: bool,
 ) -> int:
     """Write a selection as s3:// lines, one a series.
 
-    idc-index and s5cmd read them too. IDENTIFIER is a collection, analysis result,
+    idc-index reads them too, and s5cmd with --s5cmd. IDENTIFIER is a collection, analysis result,
     patient, study or series, several separated by commas, or the path of a manifest.
     """
     from idcfs.catalog.catalog import Catalog
@@ -59,7 +66,7 @@ def manifest(
     complain_of_each(chosen.problems)
     placed = catalog.series_paths(chosen.rows, DEFAULT_TEMPLATE)
     with _opened(output) as file:
-        file.writelines(write_manifest((series for series, _ in placed), source))
+        file.writelines(write_manifest((series for series, _ in placed), source, commands=commands))
     return int(bool(chosen.problems))
 
 

@@ -11,26 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.config import PATH_VARIABLE
+from tests.differential.test_idc_index import reference_python
 from tests.support.mounting import Launcher
 
 if TYPE_CHECKING:
     from tests.support.replica import ServedReplica
 
 SCRIPT = Path(__file__).with_name("reference_download.py")
-REPOSITORY = SCRIPT.parents[2]
 
 
 def idc_download(endpoint_url: str, *arguments: str) -> None:
-    python = Path(
-        os.environ.get("IDCFS_REFERENCE_PYTHON", REPOSITORY / ".venv-reference/bin/python")
-    )
-    if not python.exists():
-        pytest.fail(
-            f"no reference environment at {python}: `make setup` makes it, or point "
-            "IDCFS_REFERENCE_PYTHON at a Python that has idc-index 0.13.4"
-        )
     done = subprocess.run(
-        [python, SCRIPT, endpoint_url, "download", *arguments],
+        [reference_python(), SCRIPT, endpoint_url, "download", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -80,3 +72,26 @@ def test_the_tree_and_the_bytes_are_the_same(
     assert directories_below(ours) == directories_below(theirs)
     same, different, missing = filecmp.cmpfiles(theirs, ours, files, shallow=False)
     assert (len(same), different, missing) == (len(files), [], [])
+
+
+def test_s5cmd_runs_our_commands(replica: ServedReplica, tmp_path: Path) -> None:
+    small = [series for series in replica.series if series.modality in ("RTSTRUCT", "SR", "SEG")]
+    chosen = ",".join(series.series_instance_uid for series in small)
+    done = Launcher(environment={PATH_VARIABLE: os.devnull}).run(
+        "manifest", chosen, "--s5cmd", f"--output={tmp_path / 'commands'}"
+    )
+    assert done.returncode == 0, done.stderr
+    brought = tmp_path / "brought"
+    brought.mkdir()
+    s5cmd = reference_python().with_name("s5cmd")
+    ran = subprocess.run(
+        [s5cmd, "--no-sign-request", "--endpoint-url", replica.endpoint_url, "run", "../commands"],
+        cwd=brought,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    expected = {each.path.name for series in small for each in replica.objects_of(series)}
+    assert {path.name for path in brought.iterdir()} == expected != set()
