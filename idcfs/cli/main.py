@@ -27,6 +27,7 @@ _COMMANDS = {
     "size": "Tell series, files and bytes of a selection.",
     "query": "Answer SQL over the index tables.",
     "cite": "Tell what to cite for a selection, and its licences.",
+    "diff": "Tell what IDC added, revised and removed between two releases.",
     "cache": "Look after the cache: what it holds, what stays, what goes.",
     "config": "Show every setting, and where it comes from.",
     "systemd": "Put systemd units for mounts in place.",

@@ -334,3 +334,17 @@ def test_a_manifest_of_a_million_lines_is_read(idcfs: Idcfs, tmp_path: Path) -> 
     assert json.loads(done.stdout)["series"] == WHOLE["series"]
     assert done.returncode == 1
     assert f"line {WHOLE['series'] + 1}: not an entry" in done.stderr
+
+
+def test_diff_tells_and_its_manifest_can_be_selected(idcfs: Idcfs, tmp_path: Path) -> None:
+    told = json.loads(idcfs("diff", "--json", "v24", "25").stdout)
+    assert {each["kind"] for each in told} <= {"added", "revised", "removed"}
+    came = sum(each["series_count"] for each in told if each["kind"] != "removed")
+    path = tmp_path / "new.txt"
+    path.write_text(idcfs("diff", "24", "25", "--manifest").stdout)
+    assert json.loads(idcfs("size", "--json", "--manifest", str(path)).stdout)["series"] == came
+    assert "added" in idcfs("diff", "24", "25").stdout
+    for wrong in (("24", "9999"), ("24", "soon")):
+        done = idcfs("diff", *wrong)
+        assert done.returncode == 2
+        assert done.stderr.strip().splitlines()[-1].count("release") >= 1
