@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache.opening import is_shared_directory, open_cache
-from idcfs.cache.paths import Paths
 from idcfs.catalog.catalog import Catalog
 from idcfs.catalog.facts import SeriesFacts, common_columns
 from idcfs.errors import MountError
@@ -27,12 +26,13 @@ from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
 from idcfs.vfs.extended import COLUMNS
 from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
+from idcfs.vfs.presence import CachePresence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.catalog.layout import Layout
-    from idcfs.model import ObjectRef, TreeTotals
+    from idcfs.model import TreeTotals
     from idcfs.store.endpoint import Source
     from idcfs.vfs.attributes import Ownership
 
@@ -116,7 +116,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
                 ownership=request.ownership,
                 knowledge=Knowledge(
                     facts=facts,
-                    held=functools.partial(_held, request.cache_dir),
+                    presence=CachePresence(request.cache_dir, cache.shared),
                     common=common,
                     index=catalog.index,
                     cache_dir=request.cache_dir,
@@ -132,14 +132,6 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         store.close()
         cache.close()
         layout.close()
-
-
-def _held(cache_dir: Path, ref: ObjectRef) -> str:
-    """Tell how much of an object is in the cache: `yes`, `partly` or `no`."""
-    paths = Paths(cache_dir, ref.series, ref.instance.name)
-    if paths.whole.exists():
-        return "yes"
-    return "partly" if paths.partial.exists() else "no"
 
 
 def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:

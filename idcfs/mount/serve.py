@@ -31,11 +31,10 @@ if TYPE_CHECKING:
 
     from idcfs.cache import Cache
     from idcfs.catalog.index import Index
-    from idcfs.model import ObjectRef
     from idcfs.mount.notify import ServiceManager
     from idcfs.store import ObjectStore
     from idcfs.vfs.attributes import Ownership
-    from idcfs.vfs.extended import SeriesFacts
+    from idcfs.vfs.extended import Presence, SeriesFacts
     from idcfs.vfs.tree import DirectoryTree
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Knowledge:
     """What the mount tells of its files and of itself beyond the tree."""
 
     facts: SeriesFacts
-    held: Callable[[ObjectRef], str]
+    presence: Presence
     common: Sequence[frozenset[str]]
     """These three as for `ExtendedAttributes`."""
     index: Index
@@ -101,7 +100,7 @@ async def serve(
                 file_system=file_system,
                 tree=tree,
                 facts=knowledge.facts,
-                held=knowledge.held,
+                presence=knowledge.presence,
                 common=knowledge.common,
             )
             report = MountReport(

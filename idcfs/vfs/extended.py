@@ -8,21 +8,26 @@ all series below it have in common. What the index leaves open is empty.
 
 from __future__ import annotations
 
+import functools
+import logging
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 from cachetools import LRUCache
 
-from idcfs.errors import NoSuchAttributeError
+from idcfs.errors import IndexFileError, NoSuchAttributeError
 from idcfs.vfs.leaves import File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from idcfs.model import ObjectRef, Series
     from idcfs.vfs.filesystem import FileSystem
     from idcfs.vfs.inodes import Inode
     from idcfs.vfs.tree import DirectoryId, DirectoryTree
+
+logger = logging.getLogger(__name__)
 
 _DICOM_COLUMNS = (
     "Modality",
@@ -69,15 +74,37 @@ _OF_FILES = (
     "user.dicom.SeriesInstanceUID",
 )
 
-_KEPT_SERIES = 1024
-"""Series whose columns are kept: about 2 MB. A tool asks for ten of the same in a row."""
+_BLOCK_ROWS = 512
+"""Rows of the index that are asked for at once. That takes no longer than one, and series that
+stand together in the tree mostly stand together in the index: a walk asks for these next."""
+
+_KEPT_BLOCKS = 8
+"""How many of these are kept: under 1 MB each."""
+
+_PAUSE_S = 30.0
+"""How long an index that could not be read is left alone: every file asks ten times."""
 
 
 class SeriesFacts(Protocol):
-    """Who knows the columns of a series."""
+    """Who knows the columns of series."""
 
-    def facts(self, row: int) -> Mapping[str, str]:
-        """Return the columns of an index row, without those that are NULL. Blocks."""
+    def facts(self, rows: range) -> Mapping[int, Mapping[str, str]]:
+        """Return the columns of index rows, without those that are NULL. Blocks.
+
+        Raises IndexFileError.
+        """
+        ...
+
+
+class Presence(Protocol):
+    """Who knows what is in the cache: `yes`, `partly` or `no`. Blocks; never raises."""
+
+    def of_object(self, ref: ObjectRef) -> str:
+        """Tell how much of one object is there."""
+        ...
+
+    def of_series(self, series: Series) -> str:
+        """Tell how much of a series is there."""
         ...
 
 
@@ -85,7 +112,8 @@ class ExtendedAttributes:
     """Names and values of the extended attributes. On the trio thread.
 
     `common` has, for each level of directories, the columns that all series below have in
-    common. `held` tells of an object how much of it is in the cache; it may block.
+    common. While the index cannot be read, or is another than the one that was mounted,
+    what it tells is not listed, and not there.
     """
 
     def __init__(
@@ -94,48 +122,58 @@ class ExtendedAttributes:
         file_system: FileSystem,
         tree: DirectoryTree,
         facts: SeriesFacts,
-        held: Callable[[ObjectRef], str],
+        presence: Presence,
         common: Sequence[frozenset[str]],
     ) -> None:
         self._file_system = file_system
         self._tree = tree
         self._facts = facts
-        self._held = held
+        self._presence = presence
         self._common = common
-        self._kept: LRUCache[int, Mapping[str, str]] = LRUCache(_KEPT_SERIES)
+        self._blocks: LRUCache[int, Mapping[int, Mapping[str, str]]] = LRUCache(_KEPT_BLOCKS)
+        self._retry_at_s = -math.inf
+        self._said = ""
         self._asking = trio.CapacityLimiter(1)  # there is one process that answers
         self._looking = trio.CapacityLimiter(4)
 
     async def names(self, inode: Inode) -> Sequence[str]:
         """Return the names that are listed."""
         place = await self._file_system.find(inode)
-        return _OF_FILES if isinstance(place, File) else self._names_of(place)
+        names = _OF_FILES if isinstance(place, File) else self._names_of(place)
+        if trio.current_time() < self._retry_at_s:
+            return [name for name in names if name not in COLUMNS]
+        return names
 
     async def get(self, inode: Inode, name: str) -> str:
-        """Return a value; "" for what the index leaves open.
-
-        Raises NoSuchAttributeError, or IndexFileError if the index cannot be asked.
-        """
+        """Return a value; "" for what the index leaves open. Raises NoSuchAttributeError."""
         place = await self._file_system.find(inode)
         if isinstance(place, File):
-            if name == _S3_URL:
-                return place.ref.url
-            if name == _CACHED:
-                return await trio.to_thread.run_sync(
-                    self._held, place.ref, limiter=self._looking, abandon_on_cancel=True
-                )
             series = place.series
+            url, present = place.ref.url, functools.partial(self._presence.of_object, place.ref)
         else:
             if name not in self._names_of(place):
                 raise NoSuchAttributeError(f"no attribute {name}")
             series = self._first_series(place)
-            if name == _S3_URL:
-                return f"s3://{series.bucket}/{series.prefix}*"
+            url = f"s3://{series.bucket}/{series.prefix}*"
+            present = functools.partial(self._presence.of_series, series)
+        if name == _S3_URL:
+            return url
+        if name == _CACHED:
+            return await trio.to_thread.run_sync(
+                present, limiter=self._looking, abandon_on_cancel=True
+            )
         if name == _SERIES_UUID:
             return series.uuid
         if (column := COLUMNS.get(name)) is None:
             raise NoSuchAttributeError(f"no attribute {name}")
-        return (await self._columns_of(series.row)).get(column, "")
+        try:
+            return (await self._columns_of(series)).get(column, "")
+        except IndexFileError as exc:
+            self._retry_at_s = trio.current_time() + _PAUSE_S
+            if str(exc) != self._said:
+                self._said = str(exc)
+                logger.warning("%s: extended attributes tell less", exc)
+            raise NoSuchAttributeError(f"no attribute {name} now") from exc
 
     def _names_of(self, directory: DirectoryId) -> list[str]:
         tree, level, above = self._tree, 0, directory
@@ -144,7 +182,7 @@ class ExtendedAttributes:
             level += 1
         names = [name for name, column in COLUMNS.items() if column in self._common[level]]
         if tree.is_leaf(directory) and len(tree.series(directory)) == 1:
-            return [_SERIES_UUID, _S3_URL, *names]
+            return [_SERIES_UUID, _S3_URL, _CACHED, *names]
         return names
 
     def _first_series(self, directory: DirectoryId) -> Series:
@@ -153,12 +191,23 @@ class ExtendedAttributes:
             _, directory = self._tree.children(directory)[0]
         return self._tree.series(directory)[0]
 
-    async def _columns_of(self, row: int) -> Mapping[str, str]:
-        if (known := self._kept.get(row)) is not None:
-            return known
-        async with self._asking:
-            if (known := self._kept.get(row)) is None:  # nor did the one before us ask for it
-                known = self._kept[row] = await trio.to_thread.run_sync(
-                    self._facts.facts, row, abandon_on_cancel=True
-                )
-        return known
+    async def _columns_of(self, series: Series) -> Mapping[str, str]:
+        number = series.row // _BLOCK_ROWS
+        if (block := self._blocks.get(number)) is None:
+            async with self._asking:
+                # The one before us may have asked for it.
+                if (block := self._blocks.get(number)) is None:
+                    block = self._blocks[number] = await self._ask(number)
+        columns = block.get(series.row, {})
+        # The file may be replaced while the process that reads it goes on.
+        if columns.get("crdc_series_uuid") != series.uuid:
+            raise IndexFileError("the index is not the one any more that was mounted")
+        return columns
+
+    async def _ask(self, number: int) -> Mapping[int, Mapping[str, str]]:
+        if trio.current_time() < self._retry_at_s:
+            raise IndexFileError(self._said)
+        first = number * _BLOCK_ROWS
+        return await trio.to_thread.run_sync(
+            self._facts.facts, range(first, first + _BLOCK_ROWS), abandon_on_cancel=True
+        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.catalog.index import Index
 from tests.fuse.test_tree import default_path
 from tests.support.mounting import raises_errno, wait_until
 
@@ -135,6 +136,34 @@ def test_cached_follows_the_cache(
         assert os.getxattr(path, "user.idc.cached") == b"no"
         path.read_bytes()
         wait_until(lambda: os.getxattr(path, "user.idc.cached") == b"yes", "it is in the cache")
+        subprocess.run(["cp", "-r", str(path.parent), str(tmp_path / "copy")], check=True)
+        assert os.getxattr(path.parent, "user.idc.cached") == b"yes"
+
+
+def test_an_index_that_goes_costs_what_it_would_tell_and_no_error(
+    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
+) -> None:
+    """As `pip install --upgrade idc-index-data` does beneath a mount."""
+    series = replica.one("CT", collection_id="lidc_idri")
+    index = tmp_path / "idc_index.parquet"
+    index.write_bytes(Index.open().path.read_bytes())
+    expected = "extended attributes tell less"
+    with mount_at(f"--index={index}", expected_log=[expected]) as mount:
+        index.unlink()
+        directory = mount.path / default_path(series)
+        with raises_errno(errno.ENODATA):
+            os.getxattr(directory, "user.idc.license")
+        for command in (["cp", "-a"], ["rsync", "-aX"]):
+            done = subprocess.run(
+                [*command, str(directory), str(tmp_path / command[0])],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+        ours = {"user.idc.series_uuid", "user.idc.s3_url", "user.idc.cached"}
+        assert set(getfattr(directory)) == ours
+        assert mount.log.count(expected) == 1
 
 
 def test_the_daemon_stays_without_duckdb(ct: Path, mounted: Mount) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from idcfs.catalog import facts as facts_module
 from idcfs.catalog.catalog import Catalog
 from idcfs.catalog.facts import SeriesFacts, common_columns
 from idcfs.catalog.index import Index
@@ -18,10 +19,15 @@ from idcfs.model import DEFAULT_TEMPLATE
 from idcfs.vfs.extended import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 ALL = frozenset(COLUMNS.values())
+
+
+def one(facts: SeriesFacts, row: int) -> Mapping[str, str]:
+    """Return what is told of one row that is there."""
+    return facts.facts(range(row, row + 1))[row]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def test_a_row_has_the_columns_of_the_index(facts: SeriesFacts) -> None:
         "SELECT struct_pack(SeriesInstanceUID, license_short_name, instanceCount) "
         f"FROM read_parquet('{index.path}', file_row_number = true) WHERE file_row_number = 4711"
     ).fetchone() or ({},)
-    told = facts.facts(4711)
+    told = one(facts, 4711)
     assert {key: told[key] for key in expected} == {k: str(v) for k, v in expected.items()}
 
 
@@ -46,23 +52,55 @@ def test_null_is_left_out_and_a_row_that_is_not_there_is_empty(facts: SeriesFact
         "SELECT file_row_number FROM read_parquet("
         f"'{Index.open().path}', file_row_number = true) WHERE BodyPartExamined IS NULL LIMIT 1"
     ).fetchone() or (0,)
-    told = facts.facts(row)
+    told = one(facts, row)
     assert "BodyPartExamined" not in told
     assert told["collection_id"]
-    assert facts.facts(1 << 40) == {}
+    assert facts.facts(range(1 << 40, (1 << 40) + 2)) == {}
 
 
 def test_series_of_earlier_releases_have_what_their_table_has(facts: SeriesFacts) -> None:
     row = Catalog.open()._current_count()
-    assert facts.facts(row)["crdc_series_uuid"]
+    told = facts.facts(range(row - 1, row + 1))
+    assert told[row]["crdc_series_uuid"]
+    assert "license_short_name" not in told[row]
+    assert told[row - 1]["license_short_name"]
 
 
 def test_a_child_that_died_is_replaced(facts: SeriesFacts) -> None:
-    facts.facts(1)
+    one(facts, 1)
     assert facts._child is not None
     os.kill(facts._child.pid, signal.SIGKILL)
     facts._child.wait()
-    assert facts.facts(1)["SeriesInstanceUID"]
+    assert one(facts, 1)["SeriesInstanceUID"]
+
+
+def test_a_child_that_says_nothing_is_given_up(
+    facts: SeriesFacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one(facts, 1)
+    child = facts._child
+    assert child is not None
+    child.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(facts_module, "_PATIENCE_S", 0.01)
+    with pytest.raises(IndexFileError, match="could not be read in"):
+        one(facts, 1)
+    assert child.returncode == -signal.SIGKILL
+    monkeypatch.undo()
+    assert one(facts, 1)["SeriesInstanceUID"]
+
+
+def test_no_child_at_all_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        facts_module, "child_command", lambda module: (["/nowhere/python"], dict(os.environ))
+    )
+    with pytest.raises(IndexFileError, match=r"cannot start a process .* No such file"):
+        one(SeriesFacts(Index.open()), 1)
+
+
+def test_many_rows_come_at_once(facts: SeriesFacts) -> None:
+    told = facts.facts(range(500_000, 500_512))
+    assert list(told) == list(range(500_000, 500_512))
+    assert told[500_100] == one(facts, 500_100)
 
 
 def test_an_index_that_was_replaced_is_not_asked(tmp_path: Path) -> None:
@@ -74,7 +112,7 @@ def test_an_index_that_was_replaced_is_not_asked(tmp_path: Path) -> None:
     (tmp_path / "new").rename(path)
     facts = SeriesFacts(index)
     with pytest.raises(IndexFileError, match="not the index any more"):
-        facts.facts(3)
+        one(facts, 3)
     facts.close()
 
 
