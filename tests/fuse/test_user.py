@@ -50,6 +50,16 @@ def test_user_owns_the_files(users_mount: Mount, user: User) -> None:
     assert told.stdout.split()[2] == "dr-xr-xr-x"
 
 
+def test_user_sees_extended_attributes(
+    users_mount: Mount, user: User, replica: ServedReplica
+) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    told = user.run("getfattr", "-d", str(users_mount.path / default_path(series)))
+    assert told.returncode == 0, told.stderr
+    assert f'user.idc.series_uuid="{series.uuid}"' in told.stdout.splitlines()
+    assert 'user.idc.license="CC BY 3.0"' in told.stdout.splitlines()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user, here root")
 def test_nobody_else_gets_in_without_allow_other(users_mount: Mount) -> None:
     with pytest.raises(PermissionError):
