@@ -19,7 +19,7 @@ def replacing(target: Path) -> Iterator[TextIO]:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
     unfinished = Path(name)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             yield file
             # mkstemp's 0600 would keep colleagues from reading it.
             umask = os.umask(0)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _COLUMNS, _ROWS = 80, 24
+_ELSEWHERE = (
+    "if this machine is not let through to the store: `idcfs manifest` with the same selection and"
+    " --script run.sh writes a script that fetches it on one that is, with idcfs or with s5cmd"
+)
 
 
 @click.command()
@@ -278,6 +282,8 @@ def _report(outcome: Outcome, elapsed_s: float) -> int:
     left = outcome.total_files - outcome.done_files
     if outcome.gave_up is not None:
         complain(f"gave up with {left:,} files to go: {outcome.gave_up}")
+    if outcome.out_of_reach:
+        complain(_ELSEWHERE)
     if outcome.interrupted:
         complain(f"interrupted with {left:,} files to go; the same command goes on from here")
         return _INTERRUPTED

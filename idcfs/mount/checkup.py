@@ -114,7 +114,11 @@ def _check_endpoint(endpoint_url: str | None, source: Source) -> list[Finding]:
         finally:
             store.close()
     except AccessDeniedError as exc:
-        return [Finding(subject, False, str(exc), "ask whoever runs the network's proxy")]
+        remedy = (
+            "ask whoever runs the network's proxy, or have another machine fetch: "
+            "idcfs manifest --script run.sh"
+        )
+        return [Finding(subject, False, str(exc), remedy)]
     except IdcfsError as exc:
         if "certificate" not in str(exc).lower():
             remedy = "check the network, HTTPS_PROXY and --endpoint-url"

@@ -36,6 +36,8 @@ class Outcome:
     """A signal ended it early."""
     gave_up: str | None = None
     """Why it ended early by itself and, once it has ended, how many files it did not try."""
+    out_of_reach: bool = False
+    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
 
     @property
     def done_files(self) -> int:

@@ -180,8 +180,10 @@ class Pipeline:
         self.outcome.failed_files += file_count or 0
         if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
             self._failed_in_a_row += 1
+        self.outcome.out_of_reach |= isinstance(exc, AccessDeniedError)
         if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
             self.outcome.gave_up = reason
+            self.outcome.out_of_reach |= isinstance(exc, StoreUnavailableError)
             self.stop()
 
 

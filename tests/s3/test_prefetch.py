@@ -213,6 +213,7 @@ def test_a_series_that_cannot_be_listed_is_named(
     done = hampered(selected(replica, COLLECTION), f"--download-dir={hampered.root}")
     assert done.returncode == 1
     assert f"idcfs: series {refused.uuid}: cannot list s3://" in done.stderr
+    assert done.stderr.count("--script run.sh") == 1
     left_out = f"{refused.modality}_{refused.series_instance_uid}/"
     wanted = expected(replica, COLLECTION).items()
     assert hampered.files() == {path: md5 for path, md5 in wanted if left_out not in path}

@@ -324,6 +324,24 @@ def test_identifiers_may_come_on_standard_input(
         assert json.loads(done.stdout)["series"] == 894
 
 
+def test_a_script_is_written_whole_and_can_be_run(idcfs: Idcfs, tmp_path: Path) -> None:
+    path = tmp_path / "run.sh"
+    done = idcfs("manifest", "rider_pilot", "--script", str(path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
+    text = path.read_text()
+    assert idcfs("manifest", "rider_pilot", "--script", "-").stdout == text
+    kept = tmp_path / "kept"
+    kept.write_text(text[text.index("# manifest:") :])
+    expected = idcfs("size", "--json", "rider_pilot").stdout
+    assert idcfs("size", "--json", str(kept)).stdout == expected
+    done = idcfs("manifest", "rider_pilot", "--script", str(path), "--output", "x")
+    assert done.returncode == 2
+    assert "takes the place of --output" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_manifest_of_a_million_lines_is_read(idcfs: Idcfs, tmp_path: Path) -> None:
     path = tmp_path / "everything"

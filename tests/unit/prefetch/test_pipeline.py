@@ -324,6 +324,7 @@ async def test_a_store_that_is_gone_ends_the_job_early(
     outcome = await bench.run([(make_series(n), "d") for n in range(500)])
     assert outcome.failed_files == len(outcome.failures) >= 24
     assert outcome.gave_up == f"no network ({500 - outcome.failed_files} of them were not tried)"
+    assert outcome.out_of_reach
     assert len(bench.store.lists) < 100
 
 
@@ -341,6 +342,7 @@ async def test_some_failures_in_between_do_not_end_the_job(
     bench.store.on_get = on_get
     outcome = await bench.run([(make_series(n), f"d{n}") for n in range(200)], jobs=1)
     assert outcome.gave_up is None
+    assert not outcome.out_of_reach
     assert outcome.done_files + len(outcome.failures) == 200
 
 
@@ -356,6 +358,7 @@ async def test_a_full_disk_ends_the_job_at_once(
     monkeypatch.setattr("idcfs.fetch.download.unfinished_file", refuse)
     outcome = await bench.run([(make_series(1, count=50), "d")], jobs=1)
     assert outcome.gave_up == "No space left on device (49 of them were not tried)"
+    assert not outcome.out_of_reach
     assert len(outcome.failures) == 1
 
 
