@@ -82,9 +82,11 @@ def run(
     progress: Callable[[Progress], None] | bool,
 ) -> Report:
     """Fetch the files of these index rows; see `Selection.prefetch`."""
+    from idcfs.mount.mountpoints import keep_off_mounts
     from idcfs.prefetch.job import run_prefetch
     from idcfs.prefetch.outcome import Outcome
 
+    keep_off_mounts(request.download_dir, request.cache_dir)
     size = catalog.size(rows)
     place = request.download_dir or request.cache_dir
 

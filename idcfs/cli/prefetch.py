@@ -106,6 +106,7 @@ def prefetch(
     """
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.chosen import choose
+    from idcfs.mount.mountpoints import keep_off_mounts
     from idcfs.prefetch.job import PrefetchRequest
     from idcfs.prefetch.targets import Verify
 
@@ -122,7 +123,7 @@ def prefetch(
         cache_shared=cache_shared,
         min_free=min_free,
     )
-    _keep_off_mounts(request)
+    keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)
     complain_of_each(chosen.problems)
@@ -222,19 +223,6 @@ class _Job:
             f"(limit {limit}, {human_bytes(space.min_free_bytes)} of the disk stay free{pinned}): "
             "select less, raise --cache-size, or name another disk with --cache-dir"
         )
-
-
-def _keep_off_mounts(request: PrefetchRequest) -> None:
-    """Refuse to write into a mount of our own, which is read-only and would read itself."""
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, mounts, resolve
-
-    ours = [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
-    for directory in (request.download_dir, request.cache_dir):
-        if directory is None:
-            continue
-        for mountpoint in ours:
-            if resolve(directory).is_relative_to(mountpoint):
-                raise UsageError(f"{directory} is inside the idcfs mount {mountpoint}")
 
 
 @contextmanager

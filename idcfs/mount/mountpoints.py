@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from idcfs.errors import MountError
+from idcfs.errors import MountError, UsageError
 
 FILE_SYSTEM_TYPE = "fuse.idcfs"
 
@@ -41,6 +41,18 @@ def find_mount(mountpoint: Path) -> Mounted | None:
     """Return the topmost mount at exactly this absolute path, or None."""
     found = [each for each in mounts() if each.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def keep_off_mounts(*directories: Path | None) -> None:
+    """Refuse to write into a mount of our own, which is read-only and would read itself.
+
+    The directories are absolute and need not exist. Raises UsageError.
+    """
+    ours = [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
+    for directory in filter(None, directories):
+        for mountpoint in ours:
+            if resolve(directory).is_relative_to(mountpoint):
+                raise UsageError(f"{directory} is inside the idcfs mount {mountpoint}")
 
 
 def is_stale(mountpoint: Path) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
+import idcfs
 from idcfs.config import PATH_VARIABLE
 from tests.support.mounting import Launcher
 
@@ -24,6 +27,9 @@ def test_a_directory_inside_a_mount_is_refused(mounted: Mount, tmp_path: Path) -
         done = launcher.run("prefetch", "rider_pilot", f"--download-dir={directory}")
         assert done.returncode == 2
         assert f"{directory} is inside the idcfs mount {mounted.path}" in done.stderr
+        some = idcfs.Index(cache_dir=tmp_path / "cache").select("rider_pilot")
+        with pytest.raises(idcfs.UsageError, match="is inside the idcfs mount"):
+            some.prefetch(directory)
 
 
 def test_what_was_prefetched_is_mounted_without_a_server(

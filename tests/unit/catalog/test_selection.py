@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.catalog.selection import AnalysisResults
-    from tests.unit.catalog.conftest import WriteIndex
+    from tests.unit.catalog.conftest import Row, WriteIndex
 
 PRIOR = "865d8361-5242-42b9-a7d3-a53178a868a8"
 CURRENT = "085e85b3-3780-47f6-8538-585bcca95336"
@@ -158,6 +158,18 @@ def test_bare_identifiers_are_taken_for_whatever_they_match(
     assert rows == sorted(expected)
     assert [(each.kind, each.value) for each in unmatched] == [("identifier", "rider_pilo")]
     assert unmatched[0].nearest[0] == "rider_pilot"
+
+
+def test_an_identifier_of_two_kinds_means_both(write_index: WriteIndex) -> None:
+    rows: list[Row] = [
+        {"collection_id": "lung", "PatientID": "a"},
+        {"collection_id": "other", "PatientID": "lung"},
+        {"collection_id": "other", "PatientID": "b", "analysis_result_id": "lung"},
+        {"collection_id": "other", "PatientID": "c"},
+    ]
+    catalog = Catalog(write_index(rows))
+    assert catalog.resolve_identifiers(["lung"]) == ([0, 1, 2], [])
+    assert catalog.rows(Selection(collection_id=("lung",))) == [0]
 
 
 def test_nothing_given_and_empty_lists(catalog: Catalog) -> None:
