@@ -118,6 +118,14 @@ class DiskObject:
             raise CacheError(f"{self._path} is not in the cache")
         return held.read(extent, verify=self._services.verify_reads)
 
+    def expect(self, extent: Extent) -> None:
+        """See `CachedObject.expect`."""
+        if (held := self._held) is not None:
+            with suppress(OSError):  # a hint, and reading tells what is wrong
+                os.posix_fadvise(
+                    held.file.number, extent.offset, extent.length, os.POSIX_FADV_WILLNEED
+                )
+
     # Writing
 
     def writer(

@@ -82,6 +82,10 @@ class CachedObject(Protocol):
         """Return the bytes of a stored extent. Raises as `read_nowait`."""
         ...
 
+    def expect(self, extent: Extent) -> None:
+        """Have stored bytes brought into the page cache, without waiting. Never raises."""
+        ...
+
     def discard(self, extent: Extent) -> None:
         """Drop what holds `extent`, because it proved unreadable. Never raises.
 

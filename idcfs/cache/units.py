@@ -93,6 +93,9 @@ class UncachedObject:
         """Raise the error that made the cache unusable."""
         raise CacheError(*self._failure.args)
 
+    def expect(self, extent: Extent) -> None:
+        """Nothing is ever there."""
+
     def discard(self, extent: Extent) -> None:
         """Nothing to drop."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -170,14 +169,9 @@ class Fetcher:
     async def _fetch_listing(self, series: Series) -> Listing:
         listing = await self._find_kept_listing(series)
         if listing is None:
-            objects = await trio.to_thread.run_sync(
-                functools.partial(self._store.list_prefix, expected=series.instance_count),
-                series.bucket,
-                series.prefix,
-                limiter=self._limiters.listings,
-                abandon_on_cancel=True,
+            listing = await trio.to_thread.run_sync(
+                self._list, series, limiter=self._limiters.listings, abandon_on_cancel=True
             )
-            listing = make_listing(series, objects)
             if not is_complete(series, listing):
                 logger.warning(
                     "series %s: the store lists %d instances, the index expects %d",
@@ -191,6 +185,13 @@ class Fetcher:
         if len(listing.instances) < _LISTED_INSTANCES:
             self._listings[series.uuid] = listing
         return listing
+
+    def _list(self, series: Series) -> Listing:
+        # The widest series takes the processor longer than the loop can wait.
+        objects = self._store.list_prefix(
+            series.bucket, series.prefix, expected=series.instance_count
+        )
+        return make_listing(series, objects)
 
     async def _find_kept_listing(self, series: Series) -> Listing | None:
         try:

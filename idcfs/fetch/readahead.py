@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from typing import TYPE_CHECKING
@@ -35,11 +36,10 @@ class SeriesReadahead:
         self._bucket = bucket
         self._open_reader = open_reader
         self._close_reader = close_reader
-        self._positions = {each.name: place for place, each in enumerate(listing.instances)}
-        sizes = [instance.size_bytes for instance in listing.instances]
-        # The rest of a large one is for who reads it: see `streams`.
-        ahead = [size if is_small(size) else min(size, FIRST_BYTES) for size in sizes]
-        self._siblings = Siblings(sizes, ahead)
+        # Functions, since lists over the widest series would hold up the loop.
+        self._siblings = Siblings(
+            len(listing.instances), size_of=self._size_of, ahead_of=self._ahead_of
+        )
         self._readers: set[ObjectReader] = set()
         self._left_at_s = math.inf
 
@@ -48,7 +48,7 @@ class SeriesReadahead:
 
         Files that were in the cache before say nothing of what should be fetched.
         """
-        position = self._positions.get(reader.ref.instance.name)
+        position = self._find(reader)
         if position is None or not (missing or self._siblings.was_sent_for(position)):
             return False
         self._readers.add(reader)
@@ -61,8 +61,8 @@ class SeriesReadahead:
         """Note that nobody reads a file any more."""
         if reader in self._readers:
             self._readers.remove(reader)
-            position = self._positions[reader.ref.instance.name]
-            self._siblings.closed(position, reader.reach_bytes)
+            if (position := self._find(reader)) is not None:
+                self._siblings.closed(position, reader.reach_bytes)
             if not self._readers:
                 self._left_at_s = now_s
 
@@ -75,6 +75,22 @@ class SeriesReadahead:
         """See `background.Source`."""
         ahead = self._siblings.take()
         return None if ahead is None else functools.partial(self._bring, ahead)
+
+    def _find(self, reader: ObjectReader) -> int | None:
+        """Return the position of what is read; None if it is not in the listing, as it was."""
+        instances, name = self._listing.instances, reader.ref.instance.name.encode()
+        position = bisect.bisect_left(instances, name, key=lambda each: each.name.encode())
+        if position < len(instances) and instances[position] == reader.ref.instance:
+            return position
+        return None
+
+    def _size_of(self, position: int) -> int:
+        return self._listing.instances[position].size_bytes
+
+    def _ahead_of(self, position: int) -> int:
+        size = self._size_of(position)
+        # The rest of a large one is for who reads it: see `streams`.
+        return size if is_small(size) else min(size, FIRST_BYTES)
 
     async def _bring(self, ahead: Ahead) -> None:
         instance = self._listing.instances[ahead.position]

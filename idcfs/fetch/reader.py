@@ -184,8 +184,12 @@ class ObjectReader:
     def take(self) -> Job | None:
         """See `background.Source`."""
         while (extent := self._streams.take()) is not None:
-            if self._cached is not None and self._cached.missing(extent):
+            if self._cached is None:
+                continue
+            if self._cached.missing(extent):
                 return functools.partial(self.bring, extent)
+            # So that reads of it are answered without a thread.
+            self._cached.expect(extent)
         return None
 
     async def bring(self, extent: Extent) -> None:

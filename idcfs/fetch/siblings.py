@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
 HEAD_BYTES = 128 << 10
 """What is fetched of a file whose header is all that will be read: the kernel's readahead."""
@@ -56,10 +56,16 @@ class Siblings:
     here blocks or raises.
     """
 
-    def __init__(self, sizes_bytes: Sequence[int], ahead_bytes: Sequence[int]) -> None:
-        """`ahead_bytes` says how much of each is fetched ahead of who reads whole files."""
-        self._sizes = sizes_bytes
-        self._ahead_bytes = ahead_bytes
+    def __init__(
+        self, count: int, *, size_of: Callable[[int], int], ahead_of: Callable[[int], int]
+    ) -> None:
+        """There are `count` files. Both functions are given a position and return bytes.
+
+        `ahead_of` tells how much of a file is fetched ahead of who reads whole files.
+        """
+        self._count = count
+        self._size_of = size_of
+        self._ahead_of = ahead_of
         self._headers: deque[bool] = deque(maxlen=_REMEMBERED)
         self._begin_pass()
 
@@ -95,7 +101,7 @@ class Siblings:
     def closed(self, position: int, reach_bytes: int) -> None:
         """Note that a file was read up to `reach_bytes` from its start."""
         before = self.headers_only
-        size = self._sizes[position]
+        size = self._size_of(position)
         self._headers.append(reach_bytes <= _HEAD_LIMIT_BYTES and reach_bytes < size)
         if before and not self.headers_only:
             # Heads are not enough any more.
@@ -117,7 +123,7 @@ class Siblings:
         return None
 
     def _length(self, position: int) -> int:
-        length = self._ahead_bytes[position]
+        length = self._ahead_of(position)
         return min(length, HEAD_BYTES) if self.headers_only else length
 
     @property
@@ -130,8 +136,7 @@ class Siblings:
 
     def _candidates(self) -> Iterable[int]:
         """Return what comes behind the last file; for who reads in no order, around the end too."""
-        count = len(self._sizes)
-        after = self._last + 1
+        after, scanned = self._last + 1, min(self._count, _SCANNED_FILES)
         if self._in_order > 1:
-            return range(after, min(after + _SCANNED_FILES, count))
-        return (position % count for position in range(after, after + min(count, _SCANNED_FILES)))
+            return range(after, min(after + scanned, self._count))
+        return (position % self._count for position in range(after, after + scanned))

@@ -14,6 +14,7 @@ import trio
 from idcfs.errors import IdcfsError, MountError, UsageError
 from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
 from idcfs.fuse import Adapter, Session
+from idcfs.mount.collector import collect_rarely
 from idcfs.mount.hidden_files import hidden_files
 from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore
@@ -84,6 +85,7 @@ async def serve(
     told that it stops, and its watchdog fed.
     Raises MountError if the file system cannot be mounted.
     """
+    collect_rarely()
     with _lone_errors():
         async with trio.open_nursery() as services:
             extra_bytes = 0 if may_raise_readahead() else EXTRA_BYTES

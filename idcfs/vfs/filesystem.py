@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import stat
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, NewType, TypeVar
 
 import trio
 from cachetools import LRUCache, TTLCache
@@ -35,11 +35,13 @@ from idcfs.vfs.leaves import File, merge_files, number_files
 from idcfs.vfs.snapshots import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from idcfs.fetch import Fetcher, ObjectReader
     from idcfs.model import Bytes, Listing, Series, SeriesUUID
     from idcfs.vfs.tree import DirectoryId, DirectoryTree
+
+T = TypeVar("T")
 
 Handle = NewType("Handle", int)
 
@@ -54,6 +56,10 @@ than the widest series has."""
 _INCOMPLETE_TTL_S = 30.0
 """How long a leaf is shown as it is while its series list other numbers of files than the
 index expects. Without it, each look-up in a wide one would merge it anew."""
+
+_ON_LOOP_FILES = 2000
+"""More files than this are numbered and merged in a thread: the widest series would hold up
+every other request for a third of a second."""
 
 _PARALLEL_LISTINGS = 32
 """Series of one directory that are listed at a time; the fetcher has its own limit."""
@@ -212,7 +218,8 @@ class FileSystem:
         known = self._numbered.get(series.uuid)
         if known is not None and known[0] is listing:
             return known[1]
-        files = number_files(series, listing)
+        count = len(listing.instances)
+        files = await _off_loop(count, lambda: number_files(series, listing))
         if len(files) < _NUMBERED_FILES:
             self._numbered[series.uuid] = listing, files
         return files
@@ -226,7 +233,8 @@ class FileSystem:
         expected = sum(each.instance_count or 0 for each in series)
         if expected > DIRECTORY_LIMIT_FILES:
             raise self._too_wide(directory, expected, len(series))
-        files = merge_files(await self._list_all(series))
+        listed = await self._list_all(series)
+        files = await _off_loop(sum(map(len, listed)), lambda: merge_files(listed))
         if len(files) > DIRECTORY_LIMIT_FILES:
             raise self._too_wide(directory, len(files), len(series))
         leaves = self._leaves if expected <= len(files) else self._incomplete_leaves
@@ -284,3 +292,8 @@ class FileSystem:
             mtime_ns=file.instance.mtime_ns,
             ttl_s=TTL_S,
         )
+
+
+async def _off_loop(files: int, work: Callable[[], T]) -> T:
+    """Return what `work` over so many files does, without holding up the loop for long."""
+    return work() if files <= _ON_LOOP_FILES else await trio.to_thread.run_sync(work)

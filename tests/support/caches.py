@@ -67,6 +67,9 @@ class _FaultyObject:
         self._cache.check("read")
         return self._inner.read(extent)
 
+    def expect(self, extent: Extent) -> None:
+        self._inner.expect(extent)
+
     def discard(self, extent: Extent) -> None:
         self._inner.discard(extent)
 

@@ -14,7 +14,7 @@ CT_BYTES = 528_000
 
 
 def series(count: int, size_bytes: int = CT_BYTES) -> Siblings:
-    return Siblings([size_bytes] * count, [size_bytes] * count)
+    return Siblings(count, size_of=lambda _: size_bytes, ahead_of=lambda _: size_bytes)
 
 
 def taken(files: Siblings) -> list[Ahead]:
@@ -112,7 +112,7 @@ def test_files_of_many_megabytes_are_bounded_by_bytes() -> None:
 def test_whatever_is_read_what_comes_ahead_is_bounded_and_comes_once(
     sizes: list[int], reads: list[tuple[int, int]]
 ) -> None:
-    files = Siblings(sizes, sizes)
+    files = Siblings(len(sizes), size_of=sizes.__getitem__, ahead_of=sizes.__getitem__)
     for number, (place, reach) in enumerate(reads):
         position = place % len(sizes)
         ahead = read(files, position, min(reach, sizes[position]))

@@ -1,0 +1,19 @@
+"""Keeps Python's garbage collector from holding up requests."""
+
+from __future__ import annotations
+
+import gc
+
+_THRESHOLDS = (20_000, 50, 100)
+"""Allocations before the young, young collections before the middle, and middle ones before
+all is looked through. Python's own, 700, 10 and 10, have it walk through all listings in memory
+again and again while another is made: up to 0.3 s each time, with 90,000 files in one."""
+
+
+def collect_rarely() -> None:
+    """Have the whole memory looked through rarely.
+
+    What a mount drops, it drops by reference counts; cycles come from errors only, and
+    most of them are found while they are young.
+    """
+    gc.set_threshold(*_THRESHOLDS)
