@@ -38,7 +38,7 @@ class CompletionTarget(Protocol):
         ...
 
     def replace(self, former: Held, held: Held | None) -> None:
-        """Have `held` take the place of what was; None if its file is gone. The lock is held."""
+        """Have `held` take the place of what was; None has its file removed. The lock is held."""
         ...
 
 
@@ -89,6 +89,8 @@ class Completion:
         try:
             if not checked and not self._check_md5(held, partial):
                 return
+            # What takes long comes before the lock, for which the event loop may have to wait.
+            self._services.scratch.flush(held.file.number)
             with self._lock:
                 if partial.complete(keep, self._paths.whole, self._services.scratch):
                     target.replace(held, held._replace(partial=None))
@@ -96,7 +98,6 @@ class Completion:
                     self._services.ledger.dropped(self._ref.series, table)
         except IntegrityError:
             with self._lock:
-                partial.remove()
                 target.replace(held, None)
             raise
         except (OSError, CacheError) as exc:

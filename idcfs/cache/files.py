@@ -136,8 +136,13 @@ def locked(fd: int, sleep: Callable[[float], None] = time.sleep) -> Iterator[Non
         unlock(fd, 0, 0)
 
 
-def remove_same(path: Path, status: os.stat_result) -> None:
-    """Remove the name of a file, unless it belongs to another file by now. Never raises."""
+def remove_same(path: Path, status: os.stat_result) -> bool:
+    """Remove the name of a file, unless it belongs to another file by now. Never raises.
+
+    Tell whether it was this caller who removed it.
+    """
     with suppress(OSError):
         if os.path.samestat(path.lstat(), status):
             path.unlink()
+            return True
+    return False

@@ -265,8 +265,7 @@ class DiskObject:
         former, self._held = self._held, Held(self._path, writer.file, blocks)
         if former is not None and former.partial is not None:
             # Begun by somebody who had waited for us for too long.
-            former.partial.remove()
-            self._strike_out(former)
+            self._remove(former)
 
     def _store_part(self, writer: UnitWriter) -> None:
         held = self._held
@@ -303,14 +302,11 @@ class DiskObject:
                 return
             if held.partial is None:
                 if not self._take_apart(held, extent):
-                    with suppress(OSError):
-                        remove_same(self._path, os.fstat(held.file.number))
                     self._drop(held)
                 return
             try:
                 held.partial.clear(held.blocks.numbers(extent))
             except (OSError, CacheError):
-                held.partial.remove()
                 self._drop(held)
 
     def _take_apart(self, held: Held, extent: Extent) -> bool:
@@ -334,14 +330,21 @@ class DiskObject:
         return True
 
     def _drop(self, held: Held) -> None:
-        """Forget a file whose name is gone, and take it off the books. The lock is held."""
-        self._strike_out(held)
+        """Remove a file's name, and forget the file. The lock is held."""
+        self._remove(held)
         self._forget()
 
-    def _strike_out(self, held: Held) -> None:
+    def _remove(self, held: Held) -> None:
+        """Remove a file's name and take it off the books, unless another process has.
+
+        That one has told its books; or the file goes on under its other name.
+        """
         with suppress(OSError):
-            occupied_bytes = os.fstat(held.file.number).st_blocks * ST_BLOCK_BYTES
-            self._services.ledger.dropped(self._ref.series, occupied_bytes, 1)
+            status = os.fstat(held.file.number)
+            path = self._path if held.partial is None else held.partial.path
+            if remove_same(path, status):
+                occupied_bytes = status.st_blocks * ST_BLOCK_BYTES
+                self._services.ledger.dropped(self._ref.series, occupied_bytes, 1)
 
     def close(self) -> None:
         """See `CachedObject.close`."""

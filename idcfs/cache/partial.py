@@ -133,12 +133,12 @@ class PartialFile:
             publish(self.file, self.path, target, scratch)
         return True
 
-    def remove(self) -> None:
-        """Remove the name, if it is this file's still. Never raises."""
+    def remove(self) -> bool:
+        """Remove the name, if it is this file's still; tell whether it was. Never raises."""
         try:
-            remove_same(self.path, os.fstat(self.file.number))
+            return remove_same(self.path, os.fstat(self.file.number))
         except OSError:
-            return
+            return False
 
     def _write_records(self, first: int, records: list[tuple[int, int]]) -> None:
         table = b"".join(_RECORD.pack(*record) for record in records)
