@@ -145,7 +145,7 @@ class ObjectReader:
             await trio.to_thread.run_sync(cached.settle, limiter=self._disk)
         except IntegrityError:
             return False
-        return True
+        return not cached.missing(self.ref.whole)  # a block may have been damaged meanwhile
 
     async def _keep_all(self, cached: CachedObject, missing: list[Extent]) -> None:
         """Bring in all missing units, runs of a large object side by side."""

@@ -588,6 +588,26 @@ def test_what_is_checked_later_is_checked_all_the_same(
     trio.run(run)
 
 
+def test_ensure_brings_again_what_proves_damaged_at_the_end(
+    store: MemoryStore, cache: DiskCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idcfs.cache.completion._LATER_BYTES", 100)
+    ref = store.add_content(LARGE)
+
+    async def run() -> None:
+        async with fetching(store, cache) as fetcher:
+            await read(fetcher, ref, Extent(0, 10))
+        (part,) = (root / "partial").rglob("a.dcm")
+        with part.open("r+b") as file:
+            file.write(bytes(10))  # as after a power cut: the table is there, the bytes are not
+        async with fetching(store, cache) as fetcher:
+            assert await fetcher.ensure(ref)
+            assert cache.open(ref).missing(ref.whole) == []
+            await until(lambda: len(list((root / "objects").rglob("a.dcm"))) == 1)
+
+    trio.run(run)
+
+
 @in_trio
 async def test_ensure_gets_over_a_piece_that_was_wrong_once(
     store: MemoryStore, cache: DiskCache
