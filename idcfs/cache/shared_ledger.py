@@ -88,6 +88,8 @@ class SharedLedger:
         self._idle = True
         self._in_use: Counter[SeriesUUID] = Counter()
         self._touched: set[SeriesUUID] = set()
+        self._stating = threading.Lock()
+        """Held from looking to telling, so that nothing older is told later."""
         self._asking = threading.Lock()
         """Held by the one thread of this process that asks for room."""
         self._sweep = Sweep(
@@ -266,14 +268,16 @@ class SharedLedger:
 
     def _state(self) -> None:
         """Tell the others what is taken, and what is wanted. Raises CacheError."""
-        with self._lock:
-            taken = self._taken + self._wished
-            written = self._taken - self._free - self._outstanding
-        try:
-            self._scratch.state(taken, written)
-            self._skew_s = (self._scratch.path / ALIVE).stat().st_mtime - self._clock()
-        except OSError as exc:
-            raise CacheError(f"cannot write to {self._scratch.path}: {exc.strerror}") from exc
+        with self._stating:
+            with self._lock:
+                taken = self._taken + self._wished
+                written = self._taken - self._free - self._outstanding
+            try:
+                self._scratch.state(taken, written)
+                self._skew_s = (self._scratch.path / ALIVE).stat().st_mtime - self._clock()
+            except OSError as exc:
+                message = f"cannot write to {self._scratch.path}: {exc.strerror}"
+                raise CacheError(message) from exc
 
     def _now_s(self) -> float:
         """Return the time by the server's clock, as our last sign of life told it."""

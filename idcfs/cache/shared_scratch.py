@@ -50,13 +50,15 @@ class SharedScratch:
         """Where the parts of objects lie that are not whole yet, one directory a series."""
         self._numbers = itertools.count()
         self._lock = threading.RLock()
+        self._writing = threading.RLock()
+        """Held for a partial file, apart: to sync one can take longer than a sign of life may."""
         self._taken_bytes = 0
         self._closed = False
 
     @contextmanager
     def locked(self, fd: int) -> Iterator[None]:
         """Keep other threads out of a partial file: no other process opens what is ours."""
-        with self._lock:
+        with self._writing:
             yield
 
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -315,3 +316,67 @@ def test_an_idle_process_gives_its_room_back(root: Path) -> None:
     ledger.beat()
     (member,) = find_members(root)
     assert member.taken_bytes == member.written_bytes == BLOCK
+
+
+@pytest.mark.usefixtures("small_units")
+def test_closing_does_not_wait_until_all_of_a_large_object_is_synced(
+    root: Path, opened: Callable[..., OpenCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = opened(shared=True, cache_size="none").cache
+    held = cache.open(LARGE_REF)
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def flush(self: SharedScratch, fd: int) -> None:
+        syncing.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr(SharedScratch, "flush", flush)
+    storing = threading.Thread(target=store_extent, args=(held, LARGE, LARGE_REF.whole))
+    storing.start()
+    try:
+        assert syncing.wait(10)
+        closing = threading.Thread(target=held.close)
+        closing.start()
+        closing.join(1)
+        assert not closing.is_alive()
+    finally:
+        go_on.set()
+        storing.join()
+    assert path_of(root, LARGE_REF).read_bytes() == LARGE
+
+
+def test_a_sign_of_life_does_not_wait_for_a_file(root: Path) -> None:
+    scratch = SharedScratch(root)
+    scratch.prepare()
+    told = threading.Thread(target=scratch.state, args=(2, 1), daemon=True)
+    with scratch.locked(0):
+        told.start()
+        told.join(1)
+        assert [(each.taken_bytes, each.written_bytes) for each in find_members(root)] == [(2, 1)]
+
+
+def test_an_old_sign_of_life_never_takes_the_place_of_a_newer(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = quiet(root, 64 << 20)
+    ledger.reserve(1)
+    taken = [each.taken_bytes for each in find_members(root)]
+    state, beating, go_on = ledger._scratch.state, threading.Event(), threading.Event()
+
+    def stand_still(taken_bytes: int, written_bytes: int) -> None:
+        if threading.current_thread().name == "beating":
+            beating.set()
+            go_on.wait(10)
+        state(taken_bytes, written_bytes)
+
+    monkeypatch.setattr(ledger._scratch, "state", stand_still)
+    beat = threading.Thread(target=ledger.beat, name="beating")
+    beat.start()
+    assert beating.wait(10)
+    ask = threading.Thread(target=ledger.reserve, args=(2 << 20,))
+    ask.start()
+    ask.join(0.3)
+    go_on.set()
+    beat.join()
+    ask.join()
+    assert [each.taken_bytes for each in find_members(root)] > taken
