@@ -120,6 +120,12 @@ def _write_durably(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.rename(path)
+        # So that the name too is there after a power cut, before anything else in here is.
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise

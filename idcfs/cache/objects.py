@@ -244,6 +244,10 @@ class DiskObject:
                     self._store_part(writer)
             stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
             new_files = 0 if writer.own_path is None else 1
+            if new_files:
+                # Checksums that do not fit into the inode take a block of their own.
+                occupied_bytes = os.fstat(writer.file.number).st_blocks * ST_BLOCK_BYTES
+                stored_bytes += _PAGE_BYTES if occupied_bytes > stored_bytes else 0
             writer.reservation.settle(self._ref.series, stored_bytes, new_files)
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc

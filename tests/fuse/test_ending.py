@@ -113,7 +113,7 @@ def test_umount_names_who_only_maps_a_file(
 
 @pytest.mark.parametrize(
     "cycles",
-    [5, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    [2, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
 )
 def test_mounting_and_unmounting_leaves_nothing_behind(
     replica: ServedReplica, layouts: Path, tmp_path: Path, cycles: int

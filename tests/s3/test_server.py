@@ -57,7 +57,10 @@ def listening_addresses(pid: int) -> set[str]:
     """Return the hexadecimal local addresses of all TCP sockets that `pid` listens on."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(descriptor.readlink())
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:  # closed meanwhile
+            continue
         if "socket:[" in target:
             inodes.add(target.partition("[")[2][:-1])
     found = set()
