@@ -10,13 +10,14 @@ from idcfs.cache.files import read_exactly
 from idcfs.cache.partial import table_bytes
 from idcfs.cache.sums import keep_sums
 from idcfs.cache.verify import ContentCheck
-from idcfs.errors import CacheError, IntegrityError
+from idcfs.errors import CacheError, IntegrityError, StoreError
 
 if TYPE_CHECKING:
     from idcfs.cache.blocks import Blocks
     from idcfs.cache.held import Held, Services
     from idcfs.cache.partial import PartialFile
     from idcfs.cache.paths import Paths
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.model import ObjectRef
 
 _READ_BLOCKS = 8
@@ -57,13 +58,21 @@ class Completion:
         self._services = services
         self._lock = lock
         self._thread: threading.Thread | None = None
+        self._is_running = False
+        self._is_wanted = False
+        """Whether the thread is to look once more."""
         self._mismatch: IntegrityError | None = None
+        self._find_checksums: FindChecksums = list
 
-    def complete(self, target: CompletionTarget, *, checked: bool) -> None:
+    def complete(
+        self, target: CompletionTarget, *, checked: bool, find_checksums: FindChecksums = list
+    ) -> None:
         """Complete the object if all its parts are there; if it is large, in a thread.
 
-        `checked` tells whether the MD5 was. Raises IntegrityError if it is another.
+        `checked` tells whether its content was; else it is held against its MD5, or what
+        `find_checksums` returns. Raises IntegrityError if it is another.
         """
+        self._find_checksums = find_checksums
         if checked or self._ref.instance.size_bytes <= _LATER_BYTES:
             self.complete_now(target, checked=checked)
         else:
@@ -87,7 +96,7 @@ class Completion:
             keep_sums(held.file, blocks, self._paths, self._services.scratch)
 
         try:
-            if not checked and not self._check_md5(held, partial):
+            if not checked and not self._check_content(held, partial):
                 return
             # What takes long comes before the lock, for which the event loop may have to wait.
             self._services.scratch.flush(held.file.number)
@@ -114,7 +123,9 @@ class Completion:
         with self._lock:
             if self._find_full(target) is None:
                 return
-            if self._thread is None or not self._thread.is_alive():
+            self._is_wanted = True
+            if not self._is_running:
+                self._is_running = True
                 # A process that ends leaves the parts, and whoever opens them next goes on.
                 self._thread = threading.Thread(
                     target=self._complete_or_note,
@@ -125,23 +136,35 @@ class Completion:
                 self._thread.start()
 
     def _complete_or_note(self, target: CompletionTarget) -> None:
-        self._mismatch = None
-        try:
-            self.complete_now(target, checked=False)
-        except IntegrityError as exc:
-            logger.warning("%s; fetching it again", exc)
-            self._mismatch = exc
-        except CacheError as exc:
-            logger.debug("%s", exc)
+        while self._goes_on():
+            self._mismatch = None
+            try:
+                self.complete_now(target, checked=False)
+            except IntegrityError as exc:
+                logger.warning("%s; fetching it again", exc)
+                self._mismatch = exc
+            except CacheError as exc:
+                logger.debug("%s", exc)
 
-    def _check_md5(self, held: Held, partial: PartialFile) -> bool:
-        """Check the MD5 of an object that came in pieces, before it gets its name.
+    def _goes_on(self) -> bool:
+        """Tell whether parts have come that the thread may not have seen; it ends otherwise."""
+        with self._lock:
+            self._is_running, self._is_wanted = self._is_wanted, False
+            return self._is_running
+
+    def _check_content(self, held: Held, partial: PartialFile) -> bool:
+        """Check the content of an object that came in pieces, before it gets its name.
 
         Tell whether all blocks are what was stored; those that are not become missing.
         """
-        if self._ref.instance.md5 is None:
-            return True
         check = ContentCheck(self._ref, self._ref.whole)
+        if self._ref.instance.md5 is None:
+            try:
+                check.expect(self._find_checksums())
+            except StoreError as exc:  # as where the store keeps none
+                logger.debug("%s", exc)
+        if not check.knows_content:
+            return True
         bad: list[int] = []
         for first in range(0, held.blocks.count, _READ_BLOCKS):
             span = held.blocks.extent_of(range(first, min(first + _READ_BLOCKS, held.blocks.count)))

@@ -78,7 +78,7 @@ class DiskObject:
         """Do what a process was killed before: all parts are there, but not the final name."""
         if self._held is not None and self._held.partial is not None:
             with suppress(IntegrityError):
-                self._completion.complete_now(self, checked=False)
+                self._completion.complete(self, checked=False)
 
     def missing(self, extent: Extent) -> list[Extent]:
         """See `CachedObject.missing`."""
@@ -252,7 +252,9 @@ class DiskObject:
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
         if writer.own_path is None:
-            self._completion.complete(self, checked=writer.covers_whole)
+            self._completion.complete(
+                self, checked=writer.covers_whole, find_checksums=writer.find_checksums
+            )
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""

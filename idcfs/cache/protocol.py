@@ -6,12 +6,15 @@ extents are aligned is the cache's own choice, told by `CachedObject.missing`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from idcfs.model import Bytes, Checksum, Extent, Listing, ObjectRef, SeriesUUID
+
+
+FindChecksums = Callable[[], Sequence["Checksum"]]
+"""Returns the checksums that the store keeps of a whole object. May raise StoreError."""
 
 
 class ExtentWriter(Protocol):
@@ -30,12 +33,14 @@ class ExtentWriter(Protocol):
         """Append `chunk`. Raises CacheError when the disk does not take it."""
         ...
 
-    def commit(self) -> None:
+    def commit(self, find_checksums: FindChecksums = list) -> None:
         """Check what was written and make the extent readable, to every process.
 
-        Raises IntegrityError when the length is wrong, or the object's checksum, which
-        can be told as soon as the whole object is there; what was written is then
-        forgotten. Raises CacheError when the disk fails.
+        `find_checksums` is asked, in any thread, for what a whole object may be held
+        against that came in pieces and whose ETag is no MD5. Raises IntegrityError when
+        the length is wrong, or the object's checksum, which can be told as soon as the
+        whole object is there; what was written is then forgotten. Raises CacheError when
+        the disk fails.
         """
         ...
 

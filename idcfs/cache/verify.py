@@ -51,6 +51,11 @@ class ContentCheck:
                 self._promised, self._hash = by_algorithm[algorithm], made
                 return
 
+    @property
+    def knows_content(self) -> bool:
+        """Tell whether there is more to judge by than the length."""
+        return self._hash is not None
+
     def update(self, chunk: memoryview) -> None:
         """Take the next bytes."""
         self._received += len(chunk)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -91,38 +90,30 @@ def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
         raise
 
 
-class FollowingMD5:
-    """The MD5 of a file that is written in pieces, followed as far as they join up.
+class FollowingCheck:
+    """Checks a file that is written in pieces, as far as they join up. One thread at a time."""
 
-    One thread at a time.
-    """
-
-    def __init__(self, ref: ObjectRef, fd: int) -> None:
+    def __init__(self, ref: ObjectRef, fd: int, check: ContentCheck) -> None:
         self._ref = ref
         self._fd = fd
-        # Not for security: MD5 is what the store offers against damage on the way.
-        self._digest = hashlib.md5(usedforsecurity=False)
+        self._check = check
         self._position = 0
 
     def follow(self, end: int) -> None:
-        """Hash what lies before `end`, all of which is written by now. Raises OSError."""
+        """Check what lies before `end`, all of which is written by now. Raises OSError."""
         while self._position < end:
             trio.from_thread.check_cancelled()
             length = min(_HASHED_BYTES, end - self._position)
             content = os.pread(self._fd, length, self._position)
             if not content:
                 raise IntegrityError(f"{self._ref.url}: what was written cannot be read back")
-            self._digest.update(content)
+            self._check.update(memoryview(content))
             self._position += len(content)
 
     def finish(self) -> None:
-        """Raise IntegrityError unless the content is what the listing promised."""
+        """Raise IntegrityError unless the content is what was promised."""
         self.follow(self._ref.instance.size_bytes)
-        if self._digest.hexdigest() != self._ref.instance.md5:
-            raise IntegrityError(
-                f"{self._ref.url}: the content's MD5 is {self._digest.hexdigest()}, "
-                f"the store promised {self._ref.instance.md5}"
-            )
+        self._check.finish()
 
 
 def _shortened(name: str) -> str:

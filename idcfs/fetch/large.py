@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.fetch.download import FollowingMD5, download_extent, unfinished_file
+from idcfs.cache import ContentCheck
+from idcfs.fetch.download import FollowingCheck, download_extent, unfinished_file
 from idcfs.fetch.streams import runs_of
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class LargeDownload:
         self._ref = ref
         self._objects = objects
         self._disk = disk
-        self._verifies = verify_md5 and ref.instance.md5 is not None
+        self._verifies = verify_md5
         self._waiting = runs_of(ref.instance.size_bytes)
         self._arrived: dict[int, int] = {}
         """End of each run that is there, by its offset, as far as it does not join up."""
@@ -48,17 +50,29 @@ class LargeDownload:
     async def run(self, destination: Path) -> None:
         """Have the object at `destination`. Raises as `download_object`."""
         with unfinished_file(self._ref, destination) as fd:
-            digest = FollowingMD5(self._ref, fd) if self._verifies else None
+            following = await self._begin_check(fd)
             async with trio.open_nursery() as nursery:
                 for _ in range(PARALLEL_RUNS):
-                    nursery.start_soon(self._bring_some, fd, digest, nursery.cancel_scope)
+                    nursery.start_soon(self._bring_some, fd, following, nursery.cancel_scope)
             if self._errors:
                 raise self._errors[0]
-            if digest is not None:
-                await trio.to_thread.run_sync(digest.finish, limiter=self._disk)
+            if following is not None:
+                await trio.to_thread.run_sync(following.finish, limiter=self._disk)
+
+    async def _begin_check(self, fd: int) -> FollowingCheck | None:
+        """Return what the content is checked by; None where there is nothing to know it by."""
+        check = ContentCheck(self._ref, self._ref.whole, md5=self._verifies)
+        if self._verifies and not check.knows_content:
+            find = functools.partial(self._store.find_checksums, etag=self._ref.instance.etag)
+            check.expect(
+                await trio.to_thread.run_sync(
+                    find, self._ref.bucket, self._ref.key, limiter=self._objects
+                )
+            )
+        return FollowingCheck(self._ref, fd, check) if check.knows_content else None
 
     async def _bring_some(
-        self, fd: int, digest: FollowingMD5 | None, scope: trio.CancelScope
+        self, fd: int, following: FollowingCheck | None, scope: trio.CancelScope
     ) -> None:
         try:
             for run in self._waiting:
@@ -67,10 +81,10 @@ class LargeDownload:
                     download_extent, self._store, self._ref, run, fd, limiter=self._objects
                 )
                 self._note(run)
-                if digest is not None:
+                if following is not None:
                     async with self._hashing:
                         await trio.to_thread.run_sync(
-                            digest.follow, self._joined_bytes, limiter=self._disk
+                            following.follow, self._joined_bytes, limiter=self._disk
                         )
         except Exception as exc:  # told by `run`, without the group of a nursery
             self._errors.append(exc)

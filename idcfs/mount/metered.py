@@ -13,7 +13,7 @@ from idcfs.vfs.figures import Latencies
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from idcfs.model import Extent
+    from idcfs.model import Checksum, Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
     from idcfs.store.protocol import OfferedSink
 
@@ -62,6 +62,10 @@ class MeteredStore:
         finally:
             with self._lock:
                 self.received_bytes += came
+
+    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
+        """See `ObjectStore.find_checksums`."""
+        return self._store.find_checksums(bucket, key, etag=etag)
 
     def close(self) -> None:
         """See `ObjectStore.close`."""

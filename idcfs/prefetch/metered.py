@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from idcfs.model import Extent
+    from idcfs.model import Checksum, Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
     from idcfs.store.protocol import OfferedSink
 
@@ -54,6 +54,10 @@ class MeteredStore:
             counts[extent.offset] += len(chunk)
 
         self._store.get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
+
+    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
+        """See `ObjectStore.find_checksums`."""
+        return self._store.find_checksums(bucket, key, etag=etag)
 
     def close(self) -> None:
         """See `ObjectStore.close`."""

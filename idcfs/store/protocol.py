@@ -68,6 +68,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
+        """Return the checksums that the store keeps of a whole object besides its ETag.
+
+        Often there are none. For objects that come in ranges, with which S3 sends none.
+        Raises as `get_extent`.
+        """
+        ...
+
     def close(self) -> None:
         """Close idle connections. The store must not be used afterwards."""
         ...

@@ -21,6 +21,7 @@ from idcfs.store.slices import EndlessError, Slice, UnorderedError, Walking, cut
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from idcfs.model import Checksum
     from idcfs.store.pages import Page
     from idcfs.store.protocol import OfferedSink, Sink, StoredObject
     from idcfs.store.sender import Sender
@@ -101,6 +102,17 @@ class S3Store:
         with closing(self._chunks(bucket, key, extent, etag, offered)) as chunks:
             for chunk in chunks:
                 sink(chunk)
+
+    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
+        """Return the checksums that the store keeps of a whole object besides its ETag."""
+        bucket = self._endpoint.bucket_name(bucket)
+        attempts = self._attempts()
+        while True:
+            try:
+                with self._slots:
+                    return self._get_sender().find_checksums(bucket, key, etag)
+            except StoreUnavailableError as exc:
+                attempts.wait_or_raise(exc)
 
     def close(self) -> None:
         """Close idle connections, and end pauses between attempts."""

@@ -18,7 +18,7 @@ from idcfs.store.direct import DirectWire, UnusualError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idcfs.model import Extent
+    from idcfs.model import Checksum, Extent
     from idcfs.store.bodies import Body
     from idcfs.store.endpoint import Endpoint
     from idcfs.store.pages import Page
@@ -94,6 +94,13 @@ class Sender:
             return wire.open_extent(bucket, key, extent, etag, is_whole)
 
         return self._send(ask, self._bodies)
+
+    def find_checksums(self, bucket: str, key: str, etag: str) -> tuple[Checksum, ...]:
+        """Return what the store keeps of a whole object besides its ETag. Raises StoreError.
+
+        Asked once for an object of many megabytes, so that botocore is quick enough.
+        """
+        return self._get_wire().find_checksums(bucket, key, etag)
 
     def close(self) -> None:
         """Close idle connections."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import (
         GetObjectOutputTypeDef,
         GetObjectRequestTypeDef,
+        HeadObjectRequestTypeDef,
         ListObjectsV2OutputTypeDef,
         ListObjectsV2RequestTypeDef,
     )
@@ -147,6 +148,19 @@ class Wire:
             body.close()
             raise
         return body
+
+    def find_checksums(self, bucket: str, key: str, etag: str) -> tuple[Checksum, ...]:
+        """Return the checksums of a whole object that the store keeps besides its ETag.
+
+        Raises StoreError; IntegrityError if the object does not have `etag` any more.
+        """
+        action = f"cannot read {object_url(bucket, key)}"
+        asked: HeadObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED"}
+        if etag:
+            asked["IfMatch"] = f'"{etag}"'
+        with translated(action, self._endpoint):
+            answer = self._client.head_object(**asked)
+        return offered_checksums(answer["ResponseMetadata"]["HTTPHeaders"])
 
     def _check_headers(
         self, answer: GetObjectOutputTypeDef, extent: Extent, etag: str, action: str

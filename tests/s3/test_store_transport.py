@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from idcfs.errors import ObjectNotFoundError, StoreError, StoreUnavailableError
+from idcfs.errors import IntegrityError, ObjectNotFoundError, StoreError, StoreUnavailableError
 from idcfs.model import Checksum, Extent
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
@@ -228,6 +228,27 @@ def test_checksums_of_whole_objects_are_asked_for_and_passed_on(
     assert request.headers["x-amz-checksum-mode"] == "ENABLED"
     assert "Range" not in request.headers
     assert request.path.startswith("http:") is is_proxied
+
+
+def test_checksums_of_what_comes_in_ranges_are_asked_for_by_themselves() -> None:
+    def answer(request: Request, _: int) -> None:
+        request.head(200, ETag=f'"{ETAG}"', Content_Length="9", x_amz_checksum_crc32="AAECAw==")
+
+    with ScriptedServer(answer) as server:
+        store = store_at(server.url)
+        found = store.find_checksums("bucket", "s/x.dcm", etag=ETAG)
+        store.close()
+    assert found == (Checksum("crc32", bytes(range(4))),)
+    assert server.requests[-1].headers["x-amz-checksum-mode"] == "ENABLED"
+    assert server.requests[-1].headers["If-Match"] == f'"{ETAG}"'
+
+
+def test_an_object_that_has_changed_has_no_checksums() -> None:
+    with ScriptedServer(lambda request, _: request.head(412, Content_Length="0")) as server:
+        store = store_at(server.url)
+        with pytest.raises(IntegrityError, match="changed after it was listed"):
+            store.find_checksums("bucket", "s/x.dcm", etag=ETAG)
+        store.close()
 
 
 def test_checksums_are_not_asked_for_where_nobody_wants_them() -> None:

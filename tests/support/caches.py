@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.cache import Cache, CachedObject, ExtentWriter
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.model import Bytes, Checksum, Extent, Listing, ObjectRef, SeriesUUID
 
 
@@ -96,9 +97,9 @@ class _FaultyWriter:
         self._cache.check("write")
         self._inner.write(chunk)
 
-    def commit(self) -> None:
+    def commit(self, find_checksums: FindChecksums = list) -> None:
         self._cache.check("commit")
-        self._inner.commit()
+        self._inner.commit(find_checksums)
 
     def abort(self) -> None:
         self._inner.abort()

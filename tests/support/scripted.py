@@ -43,6 +43,8 @@ class Request(BaseHTTPRequestHandler):
             number = len(self.server.requests)
         self.server.answer(self, number)
 
+    do_HEAD = do_GET
+
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
 

@@ -131,6 +131,9 @@ class MemoryStore:
             if key.startswith(prefix)
         ]
 
+    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
+        return (self.checksums[key],) if key in self.checksums else ()
+
     def get_extent(
         self,
         bucket: str,
