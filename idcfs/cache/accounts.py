@@ -54,8 +54,11 @@ class Accounts:
         self._fill = fill
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self.is_entering = False
-        """Whether a transaction waits for books that are made anew, or makes them."""
+        self.is_counting = False
+        """Whether a transaction waits for another process that makes the books, or fills them.
+
+        Making the books of an empty cache is none of that: it takes as long as the disk does.
+        """
 
     @contextmanager
     def transaction(self) -> Iterator[Book]:
@@ -80,14 +83,8 @@ class Accounts:
 
     @contextmanager
     def _entered(self) -> Iterator[sqlite3.Connection]:
-        self.is_entering = True
-        try:
-            with self._door(fcntl.LOCK_SH) as door:
-                connection = self._usable(door)
-                self.is_entering = False
-                yield connection
-        finally:
-            self.is_entering = False
+        with self._door(fcntl.LOCK_SH) as door:
+            yield self._usable(door)
 
     def close(self) -> None:
         """Close the database. Never raises."""
@@ -100,7 +97,8 @@ class Accounts:
         """Return a connection to the books that are there now; make them anew if need be."""
         with suppress(_DamagedError):
             return self._connect()
-        _lock(door, fcntl.LOCK_EX)
+        with self._counting():
+            _lock(door, fcntl.LOCK_EX)
         try:
             return self._connect()  # another process may have been quicker
         except _DamagedError as exc:
@@ -133,7 +131,8 @@ class Accounts:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
-            self._fill(Book(connection))
+            with self._counting():
+                self._fill(Book(connection))
             connection.execute(f"PRAGMA user_version={FORMAT}")
             connection.execute("COMMIT")
         finally:
@@ -160,10 +159,19 @@ class Accounts:
         except OSError as exc:
             raise CacheError(f"cannot use {self._directory}: {exc.strerror}") from exc
         try:
-            _lock(fd, how)
+            with self._counting():
+                _lock(fd, how)
             yield fd
         finally:
             os.close(fd)
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        self.is_counting = True
+        try:
+            yield
+        finally:
+            self.is_counting = False
 
 
 @contextmanager

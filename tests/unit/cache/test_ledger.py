@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.cache.accounts import Accounts
 from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.limits import measure_disk
 from idcfs.cache.recount import Recount
@@ -331,6 +332,31 @@ def test_nobody_need_wait_while_lost_books_are_made_anew(
     counted.set()
     assert ledger.totals().bytes == 0
     ledger.reserve(BLOCK).release()
+    ledger.close()
+
+
+def test_the_first_books_of_an_empty_cache_are_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk may take seconds to have them: there is nothing to count, and no warning."""
+    making, made = threading.Event(), threading.Event()
+    make_anew = Accounts._make_anew
+
+    def make_slowly(books: Accounts) -> None:
+        make_anew(books)
+        making.set()
+        assert made.wait(20)
+
+    monkeypatch.setattr(Accounts, "_make_anew", make_slowly)
+    ledger = quiet(root, None, flush_s=0.001, books_patience_s=0.001)
+    ledger.prepare()
+    assert making.wait(20)
+    with ThreadPoolExecutor(1) as pool:
+        reserving = pool.submit(ledger.reserve, BLOCK)
+        with pytest.raises(TimeoutError):
+            reserving.result(timeout=0.05)
+        made.set()
+        reserving.result(timeout=20).release()
     ledger.close()
 
 
