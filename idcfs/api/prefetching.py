@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idcfs.api.figures import human_bytes
-from idcfs.errors import IdcfsError, UsageError
+from idcfs.errors import IdcfsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from idcfs.catalog.catalog import Catalog
-    from idcfs.model import Series
     from idcfs.prefetch.job import Observer, PrefetchRequest
     from idcfs.prefetch.outcome import Failure, Outcome
-    from idcfs.prefetch.space import Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +81,19 @@ def run(
 ) -> Report:
     """Fetch the files of these index rows; see `Selection.prefetch`."""
     from idcfs.mount.mountpoints import keep_off_mounts
-    from idcfs.prefetch.job import run_prefetch
-    from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.selected import SelectedPrefetch
 
     keep_off_mounts(request.download_dir, request.cache_dir)
-    size = catalog.size(rows)
-    place = request.download_dir or request.cache_dir
-
-    def placed() -> Iterator[tuple[Series, str]]:
-        found = catalog.series_paths(rows, template)
-        if request.download_dir is not None:
-            return found
-        return ((series, series.uuid) for series, _ in found)
-
-    try:
-        space = _measure(catalog, rows, request, placed)
-        if not space.suffices:
-            raise IdcfsError(
-                f"{human_bytes(space.needed_bytes)} are to be fetched and {place} has room for "
-                f"{human_bytes(space.free_bytes)}: select less, or name another place"
-            )
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise UsageError(f"cannot use the directory {place}: {exc.strerror}") from exc
-    outcome = Outcome(size.instance_count, size.size_bytes)
+    job = SelectedPrefetch(catalog, rows, template, request)
+    space = job.measure()
+    if not space.suffices:
+        raise IdcfsError(
+            f"{human_bytes(space.needed_bytes)} are to be fetched and {job.place} has room for "
+            f"{human_bytes(space.free_bytes)}: select less, or name another place"
+        )
     started_s = time.monotonic()
     with _observing(progress) as observe:
-        run_prefetch(request, placed(), outcome, observe)
+        outcome = job.run(observe)
     if outcome.interrupted:
         raise KeyboardInterrupt
     return Report(
@@ -121,33 +105,6 @@ def run(
         tuple(outcome.failures),
         outcome.gave_up,
         time.monotonic() - started_s,
-    )
-
-
-def _measure(
-    catalog: Catalog,
-    rows: Sequence[int],
-    request: PrefetchRequest,
-    placed: Callable[[], Iterator[tuple[Series, str]]],
-) -> Space:
-    from idcfs.prefetch.job import find_present
-    from idcfs.prefetch.space import measure, measure_cache
-
-    size = catalog.size(rows)
-    if request.download_dir is None:
-        return measure_cache(
-            request.cache_dir,
-            cache_size=request.cache_size,
-            min_free=request.min_free,
-            size_bytes=size.size_bytes,
-            file_count=size.instance_count,
-            series=lambda: catalog.uuids(rows),
-        )
-    return measure(
-        request.download_dir,
-        size_bytes=size.size_bytes,
-        file_count=size.instance_count,
-        present=lambda: find_present(request, placed()),
     )
 
 

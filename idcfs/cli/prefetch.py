@@ -28,12 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from idcfs.catalog.catalog import Catalog
-    from idcfs.catalog.selection import SelectionSize
     from idcfs.cli.options import Selected
-    from idcfs.model import Series
-    from idcfs.prefetch.job import Observer, PrefetchRequest
+    from idcfs.prefetch.job import Observer
     from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.selected import SelectedPrefetch
     from idcfs.prefetch.space import Space
 
 _INTERRUPTED = 130
@@ -108,6 +106,7 @@ def prefetch(
     from idcfs.cli.chosen import choose
     from idcfs.mount.mountpoints import keep_off_mounts
     from idcfs.prefetch.job import PrefetchRequest
+    from idcfs.prefetch.selected import SelectedPrefetch
     from idcfs.prefetch.targets import Verify
 
     if not (identifiers or selected.manifest) and selected.selection.is_everything:
@@ -127,102 +126,50 @@ def prefetch(
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)
     complain_of_each(chosen.problems)
-    job = _Job(catalog, chosen.rows, dir_template, request)
-    status = job.tell() if dry_run else job.run()
+    job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
+    status = _tell(job) if dry_run else _run(job)
     return status or int(bool(chosen.problems))
 
 
-class _Job:
-    """One prefetch: what was chosen, and where it goes."""
+def _tell(job: SelectedPrefetch) -> int:
+    """Print what would be fetched, and return 1 if the disk cannot hold it."""
+    space = job.measure()
+    click.echo(f"series  {job.size.series_count:,}")
+    click.echo(f"files   {job.size.instance_count:,}")
+    click.echo(f"size    {human_bytes(job.size.size_bytes)}")
+    click.echo(f"free    {human_bytes(space.free_bytes)} at {job.place}")
+    if not space.suffices:
+        complain(_too_big(job.place, space))
+    return int(not space.suffices)
 
-    def __init__(
-        self, catalog: Catalog, rows: list[int], template: str, request: PrefetchRequest
-    ) -> None:
-        self._catalog = catalog
-        self._rows = rows
-        self._template = template
-        self._request = request
-        self._place = request.download_dir or request.cache_dir
-        self._size: SelectionSize = catalog.size(rows)
 
-    def tell(self) -> int:
-        """Print what would be fetched, and return 1 if the disk cannot hold it."""
-        space = self._measure()
-        click.echo(f"series  {self._size.series_count:,}")
-        click.echo(f"files   {self._size.instance_count:,}")
-        click.echo(f"size    {human_bytes(self._size.size_bytes)}")
-        click.echo(f"free    {human_bytes(space.free_bytes)} at {self._place}")
-        if not space.suffices:
-            complain(self._too_big(space))
-        return int(not space.suffices)
+def _run(job: SelectedPrefetch) -> int:
+    """Fetch, print a summary, and return the exit status."""
+    space = job.measure()
+    if not space.suffices:
+        raise IdcfsError(_too_big(job.place, space))
+    started = time.monotonic()
+    with _progress() as observe:
+        outcome = job.run(observe)
+    return _report(outcome, time.monotonic() - started)
 
-    def run(self) -> int:
-        """Fetch, print a summary, and return the exit status."""
-        from idcfs.prefetch.job import run_prefetch
-        from idcfs.prefetch.outcome import Outcome
 
-        space = self._measure()
-        if not space.suffices:
-            raise IdcfsError(self._too_big(space))
-        try:
-            self._place.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise UsageError(f"cannot make the directory {self._place}: {exc.strerror}") from exc
-        outcome = Outcome(self._size.instance_count, self._size.size_bytes)
-        started = time.monotonic()
-        with _progress() as observe:
-            run_prefetch(self._request, self._placed(), outcome, observe)
-        return _report(outcome, time.monotonic() - started)
+def _too_big(place: Path, space: Space) -> str:
+    from idcfs.prefetch.space import CacheSpace
 
-    def _placed(self) -> Iterator[tuple[Series, str]]:
-        placed = self._catalog.series_paths(self._rows, self._template)
-        if self._request.download_dir is not None:
-            return placed
-        # The cache has a directory for each series, whatever the template.
-        return ((series, series.uuid) for series, _ in placed)
-
-    def _measure(self) -> Space:
-        from idcfs.prefetch.job import find_present
-        from idcfs.prefetch.space import measure, measure_cache
-
-        request = self._request
-        size_bytes, file_count = self._size.size_bytes, self._size.instance_count
-        try:
-            if request.download_dir is None:
-                return measure_cache(
-                    self._place,
-                    cache_size=request.cache_size,
-                    shared=request.cache_shared,
-                    min_free=request.min_free,
-                    size_bytes=size_bytes,
-                    file_count=file_count,
-                    series=lambda: self._catalog.uuids(self._rows),
-                )
-            return measure(
-                self._place,
-                size_bytes=size_bytes,
-                file_count=file_count,
-                present=lambda: find_present(request, self._placed()),
-            )
-        except OSError as exc:
-            raise UsageError(f"cannot examine {self._place}: {exc.strerror}") from exc
-
-    def _too_big(self, space: Space) -> str:
-        from idcfs.prefetch.space import CacheSpace
-
-        needed, free = human_bytes(space.needed_bytes), human_bytes(space.free_bytes)
-        if not isinstance(space, CacheSpace):
-            return (
-                f"{needed} are still to be fetched and {self._place} has {free} free: "
-                "select less, or name another disk with --download-dir"
-            )
-        limit = "none" if space.limit_bytes is None else human_bytes(space.limit_bytes)
-        pinned = f", {human_bytes(space.pinned_bytes)} pinned" if space.pinned_bytes else ""
+    needed, free = human_bytes(space.needed_bytes), human_bytes(space.free_bytes)
+    if not isinstance(space, CacheSpace):
         return (
-            f"{needed} do not fit into the cache {self._place}, which can hold {free} of them "
-            f"(limit {limit}, {human_bytes(space.min_free_bytes)} of the disk stay free{pinned}): "
-            "select less, raise --cache-size, or name another disk with --cache-dir"
+            f"{needed} are still to be fetched and {place} has {free} free: "
+            "select less, or name another disk with --download-dir"
         )
+    limit = "none" if space.limit_bytes is None else human_bytes(space.limit_bytes)
+    pinned = f", {human_bytes(space.pinned_bytes)} pinned" if space.pinned_bytes else ""
+    return (
+        f"{needed} do not fit into the cache {place}, which can hold {free} of them "
+        f"(limit {limit}, {human_bytes(space.min_free_bytes)} of the disk stay free{pinned}): "
+        "select less, raise --cache-size, or name another disk with --cache-dir"
+    )
 
 
 @contextmanager
