@@ -10,7 +10,7 @@ from idcfs.cache.files import read_exactly
 from idcfs.cache.partial import table_bytes
 from idcfs.cache.sums import keep_sums
 from idcfs.cache.verify import ContentCheck
-from idcfs.errors import CacheError, IntegrityError, StoreError
+from idcfs.errors import CacheError, IntegrityError
 
 if TYPE_CHECKING:
     from idcfs.cache.blocks import Blocks
@@ -158,11 +158,7 @@ class Completion:
         Tell whether all blocks are what was stored; those that are not become missing.
         """
         check = ContentCheck(self._ref, self._ref.whole)
-        if self._ref.instance.md5 is None:
-            try:
-                check.expect(self._find_checksums())
-            except StoreError as exc:  # as where the store keeps none
-                logger.debug("%s", exc)
+        check.ask(self._find_checksums)
         if not check.knows_content:
             return True
         bad: list[int] = []

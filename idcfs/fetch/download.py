@@ -26,14 +26,14 @@ _HASHED_BYTES = 1 << 20
 
 
 def download_object(
-    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_md5: bool
+    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_content: bool
 ) -> None:
     """Write the object beside `destination` under a hidden name, check it, and rename it.
 
-    The length is always checked, the MD5 on demand. The modification time becomes the
+    The length is always checked, the content on demand. The modification time becomes the
     object's. Raises StoreError, IntegrityError or OSError; then nothing is left behind.
     """
-    check = ContentCheck(ref, ref.whole, md5=verify_md5)
+    check = ContentCheck(ref, ref.whole, verify_content=verify_content)
     with unfinished_file(ref, destination) as fd:
 
         def sink(chunk: memoryview) -> None:
@@ -42,7 +42,7 @@ def download_object(
             while chunk:
                 chunk = chunk[os.write(fd, chunk) :]
 
-        offered = check.expect if verify_md5 else None
+        offered = check.expect if verify_content else None
         store.get_extent(
             ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag, offered=offered
         )

@@ -324,7 +324,7 @@ class Fetcher:
         destination: Path,
         *,
         is_there: Callable[[], bool] = lambda: False,
-        verify_md5: bool = True,
+        verify_content: bool = True,
     ) -> bool:
         """Fetch the object into a file of the user's, which appears when whole and checked.
 
@@ -336,7 +336,7 @@ class Fetcher:
         def bring() -> bool:
             if is_there():
                 return False
-            download_object(self._store, ref, destination, verify_md5=verify_md5)
+            download_object(self._store, ref, destination, verify_content=verify_content)
             return True
 
         if is_small(ref.instance.size_bytes):
@@ -351,7 +351,7 @@ class Fetcher:
                 ref=ref,
                 objects=limiters.objects,
                 disk=limiters.disk,
-                verify_md5=verify_md5,
+                verify_content=verify_content,
             ).run(destination)
         )
         return True

@@ -72,7 +72,7 @@ class DirectoryTarget:
             ref,
             path,
             is_there=functools.partial(self._is_right, path, ref),
-            verify_md5=self._verify is Verify.FULL,
+            verify_content=self._verify is Verify.FULL,
         )
 
     def place(self, ref: ObjectRef, directory: str) -> str:

@@ -89,7 +89,7 @@ def test_a_part_of_an_object_is_not_held_against_the_whole_ones_checksum() -> No
 
 
 def test_the_length_is_enough_where_that_was_asked_for() -> None:
-    check = ContentCheck(PLAIN, PLAIN.whole, md5=False)
+    check = ContentCheck(PLAIN, PLAIN.whole, verify_content=False)
     check.expect([Checksum("crc32", bytes(4))])
     check.update(memoryview(bytes(len(CONTENT))))
     check.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from typing import TYPE_CHECKING
 
@@ -17,33 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import DiskCache
+    from idcfs.model import ObjectRef
 
 CONTENT = make_content(90)
 IN_PARTS = make_ref(CONTENT, etag="0123456789abcdef0123456789abcdef-2")
-
-
-@pytest.mark.parametrize("is_right", [True, False])
-def test_an_object_uploaded_in_parts_is_checked(
-    store: MemoryStore, cache: DiskCache, tmp_path: Path, is_right: bool
-) -> None:
-    store.add(IN_PARTS, CONTENT)
-    value = zlib.crc32(CONTENT) ^ (not is_right)
-    store.checksums[IN_PARTS.key] = Checksum("crc32", value.to_bytes(4, "big"))
-
-    @in_trio
-    async def run() -> None:
-        async with fetching(store, cache) as fetcher:
-            if is_right:
-                await fetcher.download(IN_PARTS, tmp_path / "a.dcm")
-                assert await read(fetcher, IN_PARTS) == CONTENT
-                return
-            with pytest.raises(IntegrityError, match="CRC32"):
-                await fetcher.download(IN_PARTS, tmp_path / "a.dcm")
-            with pytest.raises(IntegrityError, match="CRC32"):
-                await read(fetcher, IN_PARTS)
-
-    run()
-    assert ("a.dcm" in os.listdir(tmp_path)) is is_right
 
 
 LARGE = make_content(1000)
@@ -51,32 +27,45 @@ LARGE_IN_PARTS = make_ref(LARGE, "b.dcm", etag="0123456789abcdef0123456789abcdef
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-def test_an_object_that_comes_in_ranges_is_checked_when_all_are_there(
-    store: MemoryStore, cache: DiskCache, tmp_path: Path, is_right: bool
+@pytest.mark.parametrize(
+    ("ref", "content", "complaint"),
+    [(IN_PARTS, CONTENT, "CRC32"), (LARGE_IN_PARTS, LARGE, r"b\.dcm")],
+    ids=["come whole", "come in ranges"],
+)
+def test_objects_uploaded_in_parts_are_checked(
+    store: MemoryStore,
+    cache: DiskCache,
+    tmp_path: Path,
+    ref: ObjectRef,
+    content: bytes,
+    complaint: str,
+    is_right: bool,
 ) -> None:
-    store.add(LARGE_IN_PARTS, LARGE)
-    value = zlib.crc32(LARGE) ^ (not is_right)
-    store.checksums[LARGE_IN_PARTS.key] = Checksum("crc32", value.to_bytes(4, "big"))
+    store.add(ref, content)
+    value = zlib.crc32(content) ^ (not is_right)
+    store.checksums[ref.key] = Checksum("crc32", value.to_bytes(4, "big"))
+    destination = tmp_path / ref.instance.name
 
     @in_trio
     async def run() -> None:
         async with fetching(store, cache) as fetcher:
             if is_right:
-                await fetcher.download(LARGE_IN_PARTS, tmp_path / "b.dcm")
-                assert await fetcher.ensure(LARGE_IN_PARTS)
+                await fetcher.download(ref, destination)
+                assert await fetcher.ensure(ref)
+                assert await read(fetcher, ref) == content
                 return
             with pytest.raises(IntegrityError, match="CRC32"):
-                await fetcher.download(LARGE_IN_PARTS, tmp_path / "b.dcm")
-            with pytest.raises(IntegrityError, match=r"b\.dcm"):
-                await fetcher.ensure(LARGE_IN_PARTS)
+                await fetcher.download(ref, destination)
+            with pytest.raises(IntegrityError, match=complaint):
+                await fetcher.ensure(ref)
 
     run()
-    assert ("b.dcm" in os.listdir(tmp_path)) is is_right
-    assert (cache.open(LARGE_IN_PARTS).missing(LARGE_IN_PARTS.whole) == []) is is_right
+    assert destination.exists() is is_right
+    assert (cache.open(ref).missing(ref.whole) == []) is is_right
 
 
 def test_a_store_that_does_not_tell_of_checksums_is_no_obstacle(
-    store: MemoryStore, cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, cache: DiskCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.add(LARGE_IN_PARTS, LARGE)
 
@@ -89,5 +78,6 @@ def test_a_store_that_does_not_tell_of_checksums_is_no_obstacle(
     async def run() -> None:
         async with fetching(store, cache) as fetcher:
             assert await read(fetcher, LARGE_IN_PARTS) == LARGE
+            assert await fetcher.download(LARGE_IN_PARTS, tmp_path / "b.dcm")
 
     run()

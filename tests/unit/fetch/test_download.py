@@ -235,7 +235,7 @@ def test_a_large_object_with_a_wrong_byte(
                 with pytest.raises(IntegrityError, match="MD5"):
                     await fetcher.download(ref, there / "a.dcm")
             else:
-                await fetcher.download(ref, there / "a.dcm", verify_md5=False)
+                await fetcher.download(ref, there / "a.dcm", verify_content=False)
 
     run()
     assert os.listdir(there) == ([] if verified else ["a.dcm"])
