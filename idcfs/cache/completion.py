@@ -51,8 +51,14 @@ class Completion:
     """
 
     def __init__(
-        self, ref: ObjectRef, paths: Paths, services: Services, lock: threading.RLock
+        self,
+        ref: ObjectRef,
+        paths: Paths,
+        services: Services,
+        lock: threading.RLock,
+        find_checksums: FindChecksums,
     ) -> None:
+        """`find_checksums` is what the content is held against that has no MD5."""
         self._ref = ref
         self._paths = paths
         self._services = services
@@ -62,17 +68,23 @@ class Completion:
         self._is_wanted = False
         """Whether the thread is to look once more."""
         self._mismatch: IntegrityError | None = None
-        self._find_checksums: FindChecksums = list
+        self._find_checksums = find_checksums
 
-    def complete(
-        self, target: CompletionTarget, *, checked: bool, find_checksums: FindChecksums = list
-    ) -> None:
+    def complete_leavings(self, target: CompletionTarget) -> None:
+        """Do what a process was killed before; in a thread, if that takes long or the network.
+
+        Raises IntegrityError.
+        """
+        if self._ref.instance.md5 is None:
+            self._complete_later(target)
+        else:
+            self.complete(target, checked=False)
+
+    def complete(self, target: CompletionTarget, *, checked: bool) -> None:
         """Complete the object if all its parts are there; if it is large, in a thread.
 
-        `checked` tells whether its content was; else it is held against its MD5, or what
-        `find_checksums` returns. Raises IntegrityError if it is another.
+        `checked` tells whether its content was. Raises IntegrityError if it is another.
         """
-        self._find_checksums = find_checksums
         if checked or self._ref.instance.size_bytes <= _LATER_BYTES:
             self.complete_now(target, checked=checked)
         else:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.ledger import Ledger
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.cache.scratch import ScratchSpace
     from idcfs.cache.shared_scratch import SharedScratch
     from idcfs.model import Listing, ObjectRef, SeriesUUID
@@ -117,12 +118,13 @@ class DiskCache:
                 f"cannot keep the listing of {listing.series}: {_reason(exc)}"
             ) from exc
 
-    def open(self, ref: ObjectRef) -> DiskObject:
+    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> DiskObject:
         """See `Cache.open`."""
         series, name = ref.series, ref.instance.name
         if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
-        return DiskObject(ref, Paths(self.root, series, name, self._shared), self._services)
+        paths = Paths(self.root, series, name, self._shared)
+        return DiskObject(ref, paths, self._services, find_checksums)
 
     def close(self) -> None:
         """Remove this process's unfinished files, and close the ledger. Never raises."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache.ledger import Reservation
     from idcfs.cache.paths import Paths
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.model import Bytes, Extent, ObjectRef
 
 _PATIENCE_S = 30.0
@@ -54,7 +55,9 @@ class DiskObject:
     more of the disk than it takes to open, rename or unlink a file and to write a table.
     """
 
-    def __init__(self, ref: ObjectRef, paths: Paths, services: Services) -> None:
+    def __init__(
+        self, ref: ObjectRef, paths: Paths, services: Services, find_checksums: FindChecksums
+    ) -> None:
         self._ref = ref
         self._size = ref.instance.size_bytes
         self._paths = paths
@@ -63,7 +66,7 @@ class DiskObject:
         self._lock = threading.RLock()
         self._transfers = Transfers(ref, services.claims, self._lock)
         self._open = True
-        self._completion = Completion(ref, paths, services, self._lock)
+        self._completion = Completion(ref, paths, services, self._lock, find_checksums)
         services.ledger.hold(ref.series)
         self._held: Held | None = None
         try:
@@ -78,7 +81,7 @@ class DiskObject:
         """Do what a process was killed before: all parts are there, but not the final name."""
         if self._held is not None and self._held.partial is not None:
             with suppress(IntegrityError):
-                self._completion.complete(self, checked=False)
+                self._completion.complete_leavings(self)
 
     def missing(self, extent: Extent) -> list[Extent]:
         """See `CachedObject.missing`."""
@@ -252,9 +255,7 @@ class DiskObject:
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
         if writer.own_path is None:
-            self._completion.complete(
-                self, checked=writer.covers_whole, find_checksums=writer.find_checksums
-            )
+            self._completion.complete(self, checked=writer.covers_whole)
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""
@@ -293,9 +294,12 @@ class DiskObject:
 
     def replace(self, former: Held, held: Held | None) -> None:
         """See `CompletionTarget.replace`."""
+        is_current = self._held is former  # neither closed nor begun anew meanwhile
         if held is None:
-            self._drop(former)
-        elif self._held is former:  # not closed meanwhile
+            self._remove(former)
+            if is_current:
+                self._forget()
+        elif is_current:
             self._held = held
 
     # Letting go

@@ -33,14 +33,12 @@ class ExtentWriter(Protocol):
         """Append `chunk`. Raises CacheError when the disk does not take it."""
         ...
 
-    def commit(self, find_checksums: FindChecksums = list) -> None:
+    def commit(self) -> None:
         """Check what was written and make the extent readable, to every process.
 
-        `find_checksums` is asked, in any thread, for what a whole object may be held
-        against that came in pieces and whose ETag is no MD5. Raises IntegrityError when
-        the length is wrong, or the object's checksum, which can be told as soon as the
-        whole object is there; what was written is then forgotten. Raises CacheError when
-        the disk fails.
+        Raises IntegrityError when the length is wrong, or the object's checksum, which can
+        be told as soon as the whole object is there; what was written is then forgotten.
+        Raises CacheError when the disk fails.
         """
         ...
 
@@ -122,6 +120,10 @@ class Cache(Protocol):
         """Keep a complete listing for ever."""
         ...
 
-    def open(self, ref: ObjectRef) -> CachedObject:
-        """Open what is held of an object; nothing held is not an error."""
+    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> CachedObject:
+        """Open what is held of an object; nothing held is not an error.
+
+        `find_checksums` is asked, in any thread, what the whole is held against if it came
+        in pieces and its ETag is no MD5.
+        """
         ...

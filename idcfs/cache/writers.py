@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from idcfs.cache.files import Descriptor
     from idcfs.cache.ledger import Reservation
-    from idcfs.cache.protocol import FindChecksums
     from idcfs.model import Checksum, Extent, ObjectRef
 
 
@@ -66,7 +65,6 @@ class UnitWriter:
         """How many units are claimed; 0 if waiting for the claim was in vain."""
         self.given_up = given_up
         self.covers_whole = extent == ref.whole
-        self.find_checksums: FindChecksums = list
         self._target = target
         self._check = ContentCheck(ref, extent)
         self._summing = Summing(block_bytes)
@@ -98,9 +96,8 @@ class UnitWriter:
                 raise CacheError(f"cannot write to the cache: {exc.strerror}") from exc
             self._offset += len(chunk)
 
-    def commit(self, find_checksums: FindChecksums = list) -> None:
+    def commit(self) -> None:
         """See `ExtentWriter.commit`."""
-        self.find_checksums = find_checksums
         self._check.finish()
         with self._lock:
             self._require_current()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from dataclasses import dataclass, field
@@ -362,7 +363,12 @@ class Fetcher:
             reader.close()
 
     async def _open_cached(self, ref: ObjectRef) -> CachedObject:
-        return await trio.to_thread.run_sync(self._cache.open, ref, limiter=self._limiters.disk)
+        find_checksums = functools.partial(
+            self._store.find_checksums, ref.bucket, ref.key, etag=ref.instance.etag
+        )
+        return await trio.to_thread.run_sync(
+            self._cache.open, ref, find_checksums, limiter=self._limiters.disk
+        )
 
     async def _fill(
         self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool

@@ -78,7 +78,7 @@ def _fetch_into(store: ObjectStore, ref: ObjectRef, writer: ExtentWriter) -> Non
         store.get_extent(
             ref.bucket, ref.key, writer.extent, sink, etag=ref.instance.etag, offered=offered
         )
-        writer.commit(lambda: store.find_checksums(ref.bucket, ref.key, etag=ref.instance.etag))
+        writer.commit()
     except BaseException:
         writer.abort()
         raise

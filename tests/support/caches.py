@@ -40,9 +40,9 @@ class FaultyCache:
         self.check("put_listing")
         self._inner.put_listing(listing)
 
-    def open(self, ref: ObjectRef) -> CachedObject:
+    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> CachedObject:
         self.check("open")
-        return _FaultyObject(self, self._inner.open(ref))
+        return _FaultyObject(self, self._inner.open(ref, find_checksums))
 
 
 class _FaultyObject:
@@ -97,9 +97,9 @@ class _FaultyWriter:
         self._cache.check("write")
         self._inner.write(chunk)
 
-    def commit(self, find_checksums: FindChecksums = list) -> None:
+    def commit(self) -> None:
         self._cache.check("commit")
-        self._inner.commit(find_checksums)
+        self._inner.commit()
 
     def abort(self) -> None:
         self._inner.abort()
