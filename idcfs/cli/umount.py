@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from idcfs.cli.console import complain
 from idcfs.cli.options import NonEmptyPath, log_option
 from idcfs.cli.settings import name_option
 from idcfs.errors import MountError
@@ -18,13 +20,21 @@ if TYPE_CHECKING:
 @click.argument("mountpoint", type=NonEmptyPath())
 @click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
 @click.option(
+    "--wait",
+    "patience_s",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Wait so long for whoever is busy there, before it is given up.",
+)
+@click.option(
     "--stale",
     is_flag=True,
     help="Only clear away a mount whose daemon is gone; otherwise do nothing.",
 )
 @name_option
 @log_option
-def umount(mountpoint: Path, lazy: bool, stale: bool) -> None:
+def umount(mountpoint: Path, lazy: bool, patience_s: float, stale: bool) -> None:
     """Unmount what `idcfs mount` has mounted at MOUNTPOINT.
 
     Says who is busy there, if that is why it cannot be unmounted.
@@ -39,4 +49,9 @@ def umount(mountpoint: Path, lazy: bool, stale: bool) -> None:
         raise MountError(f"nothing is mounted at {mountpoint}")
     if mounted.type != FILE_SYSTEM_TYPE:
         raise MountError(f"what is mounted at {mountpoint} is not idcfs but {mounted.type}")
-    unmount(path, lazy=lazy or stale)
+    unmount(path, lazy=lazy or stale, patience_s=patience_s, waiting=_tell_who_is_waited_for)
+
+
+def _tell_who_is_waited_for(users: str) -> None:
+    if sys.stderr.isatty():
+        complain(f"waiting for {users}")

@@ -7,16 +7,24 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idcfs.errors import MountError, UsageError
+from idcfs.mount.users import name_users
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FILE_SYSTEM_TYPE = "fuse.idcfs"
 
 _UNMOUNT_TIMEOUT_S = 30.0
 """`fusermount3 -u` answers at once unless the kernel waits for a daemon that hangs."""
+
+_BUSY_PAUSE_S = 0.2
+"""Between two tries while somebody is busy: each starts fusermount3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,57 +135,61 @@ def resolve(path: Path) -> Path:
     return Path(os.path.realpath(absolute))  # which leaves a loop of links for `stat` to tell
 
 
-def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
+def unmount(
+    mountpoint: Path,
+    *,
+    lazy: bool = False,
+    patience_s: float = 0.0,
+    waiting: Callable[[str], None] = lambda users: None,
+) -> None:
     """Unmount whatever is mounted at an absolute path.
 
-    Raises MountError, naming who is busy there if that is the reason.
+    While somebody is busy there it is tried again for `patience_s`, and `waiting` is told
+    once who that is. Raises MountError, naming who is busy there if that is the reason.
     """
+    command = _unmount_command(mountpoint, lazy)
+    deadline_s = time.monotonic() + patience_s
+    told = False
+    while not _try_unmount(command, mountpoint):
+        if time.monotonic() >= deadline_s:
+            raise MountError(
+                f"{mountpoint} is in use by {name_users(mountpoint)}; close what is open there, "
+                f"or detach it now with: idcfs umount --lazy {mountpoint}"
+            )
+        if not told:
+            waiting(name_users(mountpoint))
+            told = True
+        time.sleep(_BUSY_PAUSE_S)
+
+
+def _unmount_command(mountpoint: Path, lazy: bool) -> list[str]:
     tool = shutil.which("fusermount3")
     if tool is not None:
-        command = [tool, "-u", *(["-z"] if lazy else []), str(mountpoint)]
-    elif os.geteuid() == 0:
-        command = ["umount", *(["-l"] if lazy else []), str(mountpoint)]
-    else:
-        raise MountError("fusermount3 is missing; install it with: apt install fuse3")
+        return [tool, "-u", *(["-z"] if lazy else []), str(mountpoint)]
+    if os.geteuid() == 0:
+        return ["umount", *(["-l"] if lazy else []), str(mountpoint)]
+    raise MountError("fusermount3 is missing; install it with: apt install fuse3")
+
+
+def _try_unmount(command: list[str], mountpoint: Path) -> bool:
+    """Tell whether it is unmounted; False if somebody is busy there. Raises MountError."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_UNMOUNT_TIMEOUT_S
+            command,
+            env={**os.environ, "LC_ALL": "C"},  # "busy" is looked for
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_UNMOUNT_TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as exc:
         raise MountError(
             f"unmounting {mountpoint} did not end within {_UNMOUNT_TIMEOUT_S:.0f} s; "
             f"try: idcfs umount --lazy {mountpoint}"
         ) from exc
-    if done.returncode == 0:
-        return
-    if "busy" in done.stderr.lower():
-        raise MountError(
-            f"{mountpoint} is in use by {_name_users(mountpoint)}; close what is open there, "
-            f"or detach it now with: idcfs umount --lazy {mountpoint}"
-        )
-    raise MountError(f"{mountpoint} could not be unmounted: {done.stderr.strip()}")
-
-
-def _name_users(mountpoint: Path) -> str:
-    """Name the processes that use anything below the mount point, as far as we may see."""
-    users = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            with suppress(OSError):  # ended meanwhile, or another user's
-                if _uses(process, mountpoint):
-                    name = (process / "comm").read_text().strip()
-                    users.append(f"{name} (process {process.name})")
-    return ", ".join(users) or "another process"
-
-
-def _uses(process: Path, mountpoint: Path) -> bool:
-    """Tell whether a process has its directory, its root, a file or a mapping there."""
-    links = [process / "cwd", process / "root", *(process / "fd").iterdir()]
-    # readlink only: following the link would ask the mount itself.
-    if any(Path(os.readlink(link)).is_relative_to(mountpoint) for link in links):  # noqa: PTH115
-        return True
-    mapped = (line.split(maxsplit=5)[5:] for line in (process / "maps").read_text().splitlines())
-    return any(Path(path[0]).is_relative_to(mountpoint) for path in mapped if path)
+    if done.returncode and "busy" not in done.stderr.lower():
+        raise MountError(f"{mountpoint} could not be unmounted: {done.stderr.strip()}")
+    return done.returncode == 0
 
 
 def _unescape(field: str) -> str:

@@ -82,35 +82,6 @@ def test_a_second_signal_waits_for_no_fetch(
         assert isinstance(reading.exception(DEADLINE_S), OSError)
 
 
-def test_umount_names_who_only_maps_a_file(
-    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
-) -> None:
-    series = replica.one("CT", collection_id="lidc_idri")
-    with mount_at(f"--patient-id={series.patient_id}", cache_dir=tmp_path / "cache") as mount:
-        path = mount.path / default_path(series) / replica.objects_of(series)[0].name
-        code = (
-            "import mmap, sys\n"
-            f"with open({str(path)!r}, 'rb') as file:\n"
-            "    mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)\n"
-            # mmap keeps a descriptor of its own, which a C program need not.
-            "import os\n"
-            "for fd in os.listdir('/proc/self/fd'):\n"
-            "    if int(fd) > 2:\n"
-            "        try: os.close(int(fd))\n"
-            "        except OSError: pass\n"
-            "print('mapped', flush=True); sys.stdin.read()\n"
-        )
-        with subprocess.Popen(
-            ["python3", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as user:
-            assert user.stdout is not None
-            assert user.stdout.readline() == "mapped\n"
-            done = Launcher().run("umount", str(mount.path))
-            assert done.returncode == 1
-            assert f"(process {user.pid})" in done.stderr
-            user.kill()
-
-
 @pytest.mark.parametrize(
     "cycles",
     [2, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],

@@ -231,22 +231,6 @@ def test_mounting_twice_and_unmounting_twice(mount_at: Callable[..., Mount]) -> 
     assert "nothing is mounted" in done.stderr
 
 
-def test_umount_names_who_is_busy(mount_at: Callable[..., Mount]) -> None:
-    with mount_at("--collection-id=lidc_idri") as mount:
-        sleeper = subprocess.Popen(["sleep", "60"], cwd=mount.path / "lidc_idri")
-        try:
-            done = Launcher().run("umount", str(mount.path))
-            assert done.returncode == 1
-            assert f"sleep (process {sleeper.pid})" in done.stderr
-            assert mount_type(mount.path) == "fuse.idcfs"
-            assert Launcher().run("umount", "--lazy", str(mount.path)).returncode == 0
-            assert mount_type(mount.path) is None
-        finally:
-            sleeper.kill()
-            sleeper.wait()
-        assert mount.process.wait(DEADLINE_S) == 0
-
-
 def test_a_dead_mount_is_cleared_by_the_next_one(mount_at: Callable[..., Mount]) -> None:
     first, second = (mount_at("--collection-id=lidc_idri") for _ in range(2))
     first.start()
