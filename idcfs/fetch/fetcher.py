@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
 from idcfs.cache import UncachedObject, is_small
-from idcfs.errors import CacheError, IntegrityError
+from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.download import download_object
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.large import LargeDownload
-from idcfs.fetch.listings import is_complete, make_listing
-from idcfs.fetch.readahead import SeriesReadahead
+from idcfs.fetch.listings import Listings
+from idcfs.fetch.readahead import Readaheads
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.units import Filled, fill_units
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import Cache, CachedObject
-    from idcfs.model import Extent, Listing, ObjectRef, Series, SeriesUUID
+    from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
     UnitsKey = tuple[ObjectRef, Extent, bool]
@@ -37,15 +37,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_LISTED_INSTANCES = 200_000
-"""Instances whose listing stays in memory: some 60 MB at most, and more than the widest
-series has (91,980), so that a walk over it lists it once."""
-
-_INCOMPLETE_TTL_S = 30.0
-"""How long an incomplete listing is believed: a mirror may still be filling."""
-
 _MEMORY_BYTES = 128 << 20
-"""Units kept in memory while the cache cannot take them: four of the largest."""
+"""Units kept in memory while the cache cannot take them: sixteen of the largest."""
 
 _MEMORY_TTL_S = 60.0
 """How long they are kept: afterwards the cache is tried again."""
@@ -61,17 +54,9 @@ and a walk over slides of gigabytes must not fill the cache with what cannot go.
 _IDLE_S = 5.0
 """Nor for longer than this, twice at most: a user may want to evict what was just read."""
 
-_READAHEADS = 64
-"""Series whose readers' habits are remembered."""
-
-_GONE_S = 1.0
-"""A series that nobody has had open for so long has no reader any more: what is fetched
-ahead for it is cancelled."""
-
 _INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
 times is wrong."""
-
 
 _OBJECT_THREADS = 32
 _LISTING_THREADS = 16
@@ -133,17 +118,17 @@ class Fetcher:
         self._cache = cache
         self._extra_bytes = extra_bytes
         self._limiters = limiters or Limiters()
-        self._listing_flights: Flights[SeriesUUID, Listing] = Flights(nursery)
         self._unit_flights: Flights[UnitsKey, Filled] = Flights(nursery)
-        self._listings: LRUCache[SeriesUUID, Listing] = LRUCache(
-            _LISTED_INSTANCES, getsizeof=lambda listing: len(listing.instances) + 1
-        )
-        self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
-            1000, _INCOMPLETE_TTL_S, timer=trio.current_time
+        self._listings = Listings(
+            store, cache, nursery, transfers=self._limiters.listings, disk=self._limiters.disk
         )
         self._background = Background(nursery, slots=_BACKGROUND_SLOTS)
-        self._readaheads: LRUCache[SeriesUUID, SeriesReadahead] = LRUCache(_READAHEADS)
-        self._watching = False
+        self._readaheads = Readaheads(
+            self._background,
+            find_listing=self._listings.find,
+            open_reader=self.open,
+            close_reader=self.close_reader,
+        )
         self._begun = self._missed = 0
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
@@ -162,54 +147,7 @@ class Fetcher:
         instances as the index expects is asked for again after a while. Raises
         StoreError when the store must be asked and cannot answer.
         """
-        known = self._listings.get(series.uuid) or self._incomplete.get(series.uuid)
-        if known is not None:
-            return known
-        return await self._listing_flights.run(series.uuid, lambda: self._fetch_listing(series))
-
-    async def _fetch_listing(self, series: Series) -> Listing:
-        listing = await self._find_kept_listing(series)
-        if listing is None:
-            listing = await trio.to_thread.run_sync(
-                self._list, series, limiter=self._limiters.listings, abandon_on_cancel=True
-            )
-            if not is_complete(series, listing):
-                logger.warning(
-                    "series %s: the store lists %d instances, the index expects %d",
-                    series.uuid,
-                    len(listing.instances),
-                    series.instance_count,
-                )
-                self._incomplete[series.uuid] = listing
-                return listing
-            await self._keep_listing(listing)
-        if len(listing.instances) < _LISTED_INSTANCES:
-            self._listings[series.uuid] = listing
-        return listing
-
-    def _list(self, series: Series) -> Listing:
-        # The widest series takes the processor longer than the loop can wait.
-        objects = self._store.list_prefix(
-            series.bucket, series.prefix, expected=series.instance_count
-        )
-        return make_listing(series, objects)
-
-    async def _find_kept_listing(self, series: Series) -> Listing | None:
-        try:
-            return await trio.to_thread.run_sync(
-                self._cache.find_listing, series.uuid, limiter=self._limiters.disk
-            )
-        except CacheError as exc:
-            logger.warning("%s", exc)
-            return None
-
-    async def _keep_listing(self, listing: Listing) -> None:
-        try:
-            await trio.to_thread.run_sync(
-                self._cache.put_listing, listing, limiter=self._limiters.disk
-            )
-        except CacheError as exc:
-            logger.warning("%s", exc)
+        return await self._listings.get(series)
 
     def figures(self) -> FetchFigures:
         """Return how often the cache had what was wanted so far."""
@@ -243,7 +181,8 @@ class Fetcher:
         del self._readers[reader.ref]
         self._background.drop(reader)
         if reader.reach_bytes:
-            self._ended(reader)
+            self._readaheads.ended(reader)
+            reader.reach_bytes, reader.headers_only = 0, False
         if not reader.goes_round:
             self._idle[reader.ref] = reader
             if not self._sweeping:
@@ -257,42 +196,7 @@ class Fetcher:
         """Have the rest of the series fetched ahead of whoever reads it."""
         self._begun += 1
         self._missed += missing
-        ref = reader.ref
-        readahead = self._readaheads.get(ref.series)
-        if readahead is None:
-            listing = self._listings.get(ref.series)
-            if not missing or listing is None:
-                return
-            readahead = SeriesReadahead(
-                listing, ref.bucket, open_reader=self.open, close_reader=self.close_reader
-            )
-            self._readaheads[ref.series] = readahead
-        if readahead.began(reader, missing):
-            self._background.wake(readahead)
-            self._watch()
-
-    def _ended(self, reader: ObjectReader) -> None:
-        readahead = self._readaheads.get(reader.ref.series)
-        if readahead is not None:
-            readahead.ended(reader, trio.current_time())
-        reader.reach_bytes, reader.headers_only = 0, False
-
-    def _watch(self) -> None:
-        if not self._watching:
-            self._watching = True
-            trio.lowlevel.spawn_system_task(self._watch_readaheads)
-
-    async def _watch_readaheads(self) -> None:
-        """Stop fetching ahead for readers that went away; ends when none is left."""
-        try:
-            while self._readaheads:
-                await trio.sleep(_GONE_S / 2)
-                for series, readahead in list(self._readaheads.items()):
-                    if trio.current_time() - readahead.left_at_s >= _GONE_S:
-                        self._background.drop(readahead)
-                        del self._readaheads[series]
-        finally:
-            self._watching = False
+        self._readaheads.began(reader, missing)
 
     async def _sweep(self) -> None:
         """Close readers that stay idle; ends when none is left."""

@@ -1,4 +1,4 @@
-"""The files of one series that are fetched ahead of its readers."""
+"""The files of series that are fetched ahead of their readers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import bisect
 import functools
 import math
 from typing import TYPE_CHECKING
+
+import trio
+from cachetools import LRUCache
 
 from idcfs.cache import is_small
 from idcfs.fetch.siblings import Siblings
@@ -15,10 +18,82 @@ from idcfs.model import Extent, ObjectRef
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idcfs.fetch.background import Job
+    from idcfs.fetch.background import Background, Job
     from idcfs.fetch.reader import ObjectReader
     from idcfs.fetch.siblings import Ahead
-    from idcfs.model import Listing
+    from idcfs.model import Listing, SeriesUUID
+
+_SERIES = 64
+"""Series whose readers' habits are remembered."""
+
+_GONE_S = 1.0
+"""A series that nobody has had open for so long has no reader any more: what is fetched
+ahead for it is cancelled."""
+
+
+class Readaheads:
+    """Has the rest of a series fetched ahead of whoever reads it. On the trio thread.
+
+    Only of one whose listing `find_listing` knows. The other two are the Fetcher's.
+    """
+
+    def __init__(
+        self,
+        background: Background,
+        *,
+        find_listing: Callable[[SeriesUUID], Listing | None],
+        open_reader: Callable[[ObjectRef], ObjectReader],
+        close_reader: Callable[[ObjectReader], None],
+    ) -> None:
+        self._background = background
+        self._find_listing = find_listing
+        self._open_reader = open_reader
+        self._close_reader = close_reader
+        self._series: LRUCache[SeriesUUID, SeriesReadahead] = LRUCache(_SERIES)
+        self._watching = False
+
+    def began(self, reader: ObjectReader, missing: bool) -> None:
+        """Note that a file is being read, of which something was `missing` or nothing."""
+        series = reader.ref.series
+        readahead = self._series.get(series)
+        if readahead is None:
+            listing = self._find_listing(series)
+            if not missing or listing is None:
+                return
+            readahead = SeriesReadahead(
+                listing,
+                reader.ref.bucket,
+                open_reader=self._open_reader,
+                close_reader=self._close_reader,
+            )
+            self._series[series] = readahead
+        if readahead.began(reader, missing):
+            self._background.wake(readahead)
+            self._watch()
+
+    def ended(self, reader: ObjectReader) -> None:
+        """Note that nobody reads a file any more."""
+        readahead = self._series.get(reader.ref.series)
+        if readahead is not None:
+            readahead.ended(reader, trio.current_time())
+
+    def _watch(self) -> None:
+        if not self._watching:
+            self._watching = True
+            # Not in the nursery: whoever waits for its end would wait for this.
+            trio.lowlevel.spawn_system_task(self._drop_left)
+
+    async def _drop_left(self) -> None:
+        """Stop fetching ahead for readers that went away; ends when none is left."""
+        try:
+            while self._series:
+                await trio.sleep(_GONE_S / 2)
+                for series, readahead in list(self._series.items()):
+                    if trio.current_time() - readahead.left_at_s >= _GONE_S:
+                        self._background.drop(readahead)
+                        del self._series[series]
+        finally:
+            self._watching = False
 
 
 class SeriesReadahead:

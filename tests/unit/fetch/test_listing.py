@@ -9,8 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs.errors import CacheError, ObjectNotFoundError, StoreUnavailableError
-from idcfs.fetch.fetcher import _INCOMPLETE_TTL_S
-from idcfs.fetch.listings import make_listing
+from idcfs.fetch.listings import _INCOMPLETE_TTL_S, make_listing
 from idcfs.store.protocol import StoredObject
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_series, series_uuid

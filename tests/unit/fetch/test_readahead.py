@@ -10,8 +10,7 @@ import trio
 import trio.testing
 
 from idcfs.errors import StoreUnavailableError
-from idcfs.fetch import fetcher as fetcher_module
-from idcfs.fetch import reader, siblings
+from idcfs.fetch import readahead, reader, siblings
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
@@ -130,7 +129,7 @@ async def test_who_waits_finds_a_thread_whatever_comes_ahead(
 async def test_it_ends_when_the_readers_have_gone(
     store: MemoryStore, cache: DiskCache, refs: list[ObjectRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetcher_module, "_GONE_S", 0.02)
+    monkeypatch.setattr(readahead, "_GONE_S", 0.02)
     gate = Gate()
     last = refs[10].key
     store.on_get = lambda key, extent: gate.hold() if key > last else None
