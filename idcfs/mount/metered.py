@@ -8,21 +8,22 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from idcfs.store.passing import PassingStore
 from idcfs.vfs.figures import Latencies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from idcfs.model import Checksum, Extent
+    from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
     from idcfs.store.protocol import OfferedSink
 
 
-class MeteredStore:
+class MeteredStore(PassingStore):
     """An `ObjectStore` that passes everything on and counts it. Any thread."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        super().__init__(store)
         self._lock = threading.Lock()
         self.latencies = {"list": Latencies(), "get": Latencies()}
         """Of calls that succeeded, their own retries included."""
@@ -36,7 +37,7 @@ class MeteredStore:
     ) -> list[StoredObject]:
         """See `ObjectStore.list_prefix`."""
         with self._counted("list"):
-            return self._store.list_prefix(bucket, prefix, expected=expected)
+            return super().list_prefix(bucket, prefix, expected=expected)
 
     def get_extent(
         self,
@@ -58,18 +59,10 @@ class MeteredStore:
 
         try:
             with self._counted("get"):
-                self._store.get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
+                super().get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
         finally:
             with self._lock:
                 self.received_bytes += came
-
-    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
-        """See `ObjectStore.find_checksums`."""
-        return self._store.find_checksums(bucket, key, etag=etag)
-
-    def close(self) -> None:
-        """See `ObjectStore.close`."""
-        self._store.close()
 
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:

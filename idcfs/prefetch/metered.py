@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from idcfs.store.passing import PassingStore
+
 if TYPE_CHECKING:
-    from idcfs.model import Checksum, Extent
-    from idcfs.store import ObjectStore, Sink, StoredObject
+    from idcfs.model import Extent
+    from idcfs.store import ObjectStore, Sink
     from idcfs.store.protocol import OfferedSink
 
 
-class MeteredStore:
+class MeteredStore(PassingStore):
     """An `ObjectStore` that passes everything on and counts what is under way. Any thread."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        super().__init__(store)
         self._under_way: dict[str, dict[int, int]] = {}
         """By key, the bytes that have come of each extent, by its offset."""
 
@@ -27,12 +29,6 @@ class MeteredStore:
     def settle(self, key: str) -> None:
         """Stop counting an object: it is there, or will not be."""
         self._under_way.pop(key, None)
-
-    def list_prefix(
-        self, bucket: str, prefix: str, *, expected: int | None = None
-    ) -> list[StoredObject]:
-        """See `ObjectStore.list_prefix`."""
-        return self._store.list_prefix(bucket, prefix, expected=expected)
 
     def get_extent(
         self,
@@ -53,12 +49,4 @@ class MeteredStore:
             sink(chunk)
             counts[extent.offset] += len(chunk)
 
-        self._store.get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
-
-    def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
-        """See `ObjectStore.find_checksums`."""
-        return self._store.find_checksums(bucket, key, etag=etag)
-
-    def close(self) -> None:
-        """See `ObjectStore.close`."""
-        self._store.close()
+        super().get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
