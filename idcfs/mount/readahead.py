@@ -10,9 +10,8 @@ logger = logging.getLogger(__name__)
 
 _READAHEAD_KIB = 1024
 """The kernel's 128 cuts the 256 KiB of a slide's tile into two requests, the second of which
-looks to it like the beginning of a sequential read, so that it asks for 508 KiB in all; and
-moves a cached file at 1.4 GB/s where this moves 2.5. The first 64 KiB of a file are asked for
-as 128 with either."""
+looks to it like the beginning of a sequential read, so that it asks for 508 KiB in all. The
+first 64 KiB of a file are asked for as 128 with either."""
 
 _SETTINGS = Path("/sys/class/bdi")
 

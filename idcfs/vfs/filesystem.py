@@ -59,7 +59,7 @@ index expects. Without it, each look-up in a wide one would merge it anew."""
 
 _ON_LOOP_FILES = 2000
 """More files than this are numbered and merged in a thread: the widest series would hold up
-every other request for a third of a second."""
+every other request for a fifth of a second."""
 
 _PARALLEL_LISTINGS = 32
 """Series of one directory that are listed at a time; the fetcher has its own limit."""
