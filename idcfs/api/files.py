@@ -102,6 +102,7 @@ class Remote:
         verify: Literal["full", "length"],
         cache_size: str | None,
         min_free: str | None,
+        report_path: Path | None,
     ) -> PrefetchRequest:
         """Return the request for a prefetch from here."""
         from idcfs.prefetch.job import PrefetchRequest
@@ -120,6 +121,7 @@ class Remote:
             verify=Verify(verify),
             cache_size=cache_size,
             min_free=min_free,
+            report_path=report_path,
         )
 
     def files(self, series: Series) -> list[File]:

@@ -130,11 +130,13 @@ class Selection:
         verify: Literal["full", "length"] = "full",
         cache_size: str | None = None,
         min_free: str | None = None,
+        report: str | os.PathLike[str] | None = None,
         progress: Callable[[Progress], None] | bool = False,
         check: bool = True,
     ) -> Report:
         """Bring all files to a directory, or else into the cache; what is there stays.
 
+        The file `report` gets a line of JSON for each file as it ends, and one that sums up.
         `progress` is called some times a second; True draws a bar, in notebooks too. What
         it raises ends the prefetch and comes out of it. Complete files stay, and the same
         call goes on from there. Raises IncompletePrefetchError, which has the `report`,
@@ -149,11 +151,12 @@ class Selection:
             verify=verify,
             cache_size=cache_size,
             min_free=min_free,
+            report_path=Path(report).absolute() if report is not None else None,
         )
-        report = run(self._catalog, self._rows, dir_template, request, progress)
+        done = run(self._catalog, self._rows, dir_template, request, progress)
         if check:
-            report.raise_if_incomplete()
-        return report
+            done.raise_if_incomplete()
+        return done
 
     def files(self) -> Iterator[File]:
         """Yield every file, series by series in path order, as the store lists them.

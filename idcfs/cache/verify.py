@@ -71,6 +71,11 @@ class ContentCheck:
         """Tell whether there is more to judge by than the length."""
         return self._hash is not None
 
+    @property
+    def checksum(self) -> Checksum | None:
+        """What the content is held against besides its length; None for nothing."""
+        return self._promised
+
     def update(self, chunk: memoryview) -> None:
         """Take the next bytes."""
         self._received += len(chunk)

@@ -76,6 +76,13 @@ _ELSEWHERE = (
     help="How to tell that a file is right, one that is there already and one that arrives: by"
     " its MD5 too, where the store gives one, or by its length alone.",
 )
+@click.option(
+    "--report",
+    "report_path",
+    type=NonEmptyPath(dir_okay=False),
+    metavar="FILE",
+    help="Write a line of JSON there for each file as it ends, and one that sums up.",
+)
 @name_option
 @log_option
 def prefetch(
@@ -93,6 +100,7 @@ def prefetch(
     dry_run: bool,
     jobs: int,
     verify: Literal["length", "full"],
+    report_path: Path | None,
 ) -> int:
     """Bring a selection to a directory, or into the cache.
 
@@ -121,6 +129,7 @@ def prefetch(
         cache_size=cache_size,
         cache_shared=cache_shared,
         min_free=min_free,
+        report_path=report_path.absolute() if report_path else None,
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)

@@ -7,8 +7,9 @@ the store and the cache go to worker threads, each under the limiter of its
 kind.
 """
 
+from idcfs.fetch.download import Brought
 from idcfs.fetch.fetcher import MAX_TRANSFERS, Fetcher, Limiters
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.streams import EXTRA_BYTES
 
-__all__ = ["EXTRA_BYTES", "MAX_TRANSFERS", "Fetcher", "Limiters", "ObjectReader"]
+__all__ = ["EXTRA_BYTES", "MAX_TRANSFERS", "Brought", "Fetcher", "Limiters", "ObjectReader"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from idcfs.model import Extent, ObjectRef
+    from idcfs.model import Checksum, Extent, ObjectRef
     from idcfs.store import ObjectStore
 
 _HIDDEN_NAME_BYTES = 200
@@ -25,9 +26,19 @@ _HASHED_BYTES = 1 << 20
 """Read back at once to be hashed, while it still is in the page cache."""
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """An object that is where it was wanted."""
+
+    fetched: bool
+    """Whether anything of it came from the store; otherwise it was there."""
+    checksum: Checksum | None
+    """What its content was held against besides its length; None for nothing."""
+
+
 def download_object(
     store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_content: bool
-) -> None:
+) -> Brought:
     """Write the object beside `destination` under a hidden name, check it, and rename it.
 
     The length is always checked, the content on demand. The modification time becomes the
@@ -47,6 +58,7 @@ def download_object(
             ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag, offered=offered
         )
         check.finish()
+    return Brought(True, check.checksum)
 
 
 def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int) -> None:

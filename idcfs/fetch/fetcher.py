@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
-from idcfs.fetch.download import download_object
+from idcfs.fetch.download import Brought, download_object
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import Listings
@@ -228,29 +228,28 @@ class Fetcher:
         ref: ObjectRef,
         destination: Path,
         *,
-        is_there: Callable[[], bool] = lambda: False,
+        find_present: Callable[[], Brought | None] = lambda: None,
         verify_content: bool = True,
-    ) -> bool:
+    ) -> Brought:
         """Fetch the object into a file of the user's, which appears when whole and checked.
 
-        `is_there` is asked first, in the same thread; if it says so nothing is fetched.
-        Tell whether anything was. Raises StoreError if the object cannot be had, OSError if
+        `find_present` is asked first, in a thread; nothing is fetched if it finds that the
+        file is there. Raises StoreError if the object cannot be had, OSError if
         it cannot be written; then nothing is left beside `destination`.
         """
 
-        def bring() -> bool:
-            if is_there():
-                return False
-            download_object(self._store, ref, destination, verify_content=verify_content)
-            return True
+        def bring() -> Brought:
+            return find_present() or download_object(
+                self._store, ref, destination, verify_content=verify_content
+            )
 
         if is_small(ref.instance.size_bytes):
             # Never abandoned: the thread must have removed its temporary file when this ends.
             return await self._insist(lambda: self._run_transfer(bring, abandon=False))
-        if await trio.to_thread.run_sync(is_there, limiter=self._limiters.disk):
-            return False
         limiters = self._limiters
-        await self._insist(
+        if present := await trio.to_thread.run_sync(find_present, limiter=limiters.disk):
+            return present
+        return await self._insist(
             lambda: LargeDownload(
                 store=self._store,
                 ref=ref,
@@ -259,7 +258,6 @@ class Fetcher:
                 verify_content=verify_content,
             ).run(destination)
         )
-        return True
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import ContentCheck
-from idcfs.fetch.download import FollowingCheck, download_extent, unfinished_file
+from idcfs.fetch.download import Brought, FollowingCheck, download_extent, unfinished_file
 from idcfs.fetch.streams import runs_of
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ class LargeDownload:
         self._hashing = trio.Lock()
         self._errors: list[Exception] = []
 
-    async def run(self, destination: Path) -> None:
+    async def run(self, destination: Path) -> Brought:
         """Have the object at `destination`. Raises as `download_object`."""
         with unfinished_file(self._ref, destination) as fd:
-            following = await self._begin_check(fd)
+            check = await self._begin_check()
+            following = FollowingCheck(self._ref, fd, check) if check.knows_content else None
             async with trio.open_nursery() as nursery:
                 for _ in range(PARALLEL_RUNS):
                     nursery.start_soon(self._bring_some, fd, following, nursery.cancel_scope)
@@ -58,16 +59,16 @@ class LargeDownload:
                 raise self._errors[0]
             if following is not None:
                 await trio.to_thread.run_sync(following.finish, limiter=self._disk)
+        return Brought(True, check.checksum)
 
-    async def _begin_check(self, fd: int) -> FollowingCheck | None:
-        """Return what the content is checked by; None where there is nothing to know it by."""
+    async def _begin_check(self) -> ContentCheck:
         ref = self._ref
         check = ContentCheck(ref, ref.whole, verify_content=self._verifies)
         find = functools.partial(
             self._store.find_checksums, ref.bucket, ref.key, etag=ref.instance.etag
         )
         await trio.to_thread.run_sync(check.ask, find, limiter=self._objects)
-        return FollowingCheck(ref, fd, check) if check.knows_content else None
+        return check
 
     async def _bring_some(
         self, fd: int, following: FollowingCheck | None, scope: trio.CancelScope

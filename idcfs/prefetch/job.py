@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import signal
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from idcfs.cache.opening import open_cache
 from idcfs.fetch import Fetcher, Limiters
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
+from idcfs.prefetch.report import ReportFile
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
@@ -24,12 +27,15 @@ if TYPE_CHECKING:
 
     from idcfs.cache import Cache
     from idcfs.model import Series
-    from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.outcome import Ending, Outcome
     from idcfs.store import ObjectStore
     from idcfs.store.endpoint import Source
 
     Observer = Callable[[Outcome, int], None]
     """Shown the figures from time to time, with the bytes of files under way."""
+
+    Note = Callable[[Ending], None]
+    """Told of each file that ends."""
 
 _LISTING_THREADS = 8
 _DISK_THREADS = 16
@@ -54,6 +60,8 @@ class PrefetchRequest:
     """The cache's limits, as `idcfs.cache.limits` understands them."""
     cache_shared: bool | None = None
     """Whether several hosts share the cache directory; None for what was last said of it."""
+    report_path: Path | None = None
+    """Gets a line of JSON for each file, and one that sums up."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -89,8 +97,35 @@ def run_prefetch(
 
     `placed` are series and their directories in path order. SIGINT and SIGTERM end
     it in order: files under way are dropped, complete ones stay. Raises CacheError
-    if there is no cache directory to be had, UsageError for a bad endpoint.
+    if there is no cache directory to be had, UsageError for a bad endpoint or a report
+    that cannot be written.
     """
+    with _reporting(request.report_path, outcome) as note:
+        _run(request, placed, outcome, observe, note)
+
+
+@contextmanager
+def _reporting(path: Path | None, outcome: Outcome) -> Iterator[Note]:
+    """Give what writes the report, if there is to be one; a report that fails is a failure."""
+    if path is None:
+        yield lambda ending: None
+        return
+    started_s, report = time.monotonic(), ReportFile(path)
+    try:
+        yield report.note
+    finally:
+        report.finish(outcome, time.monotonic() - started_s)
+        if report.failure is not None:
+            outcome.failures.append(report.failure)
+
+
+def _run(
+    request: PrefetchRequest,
+    placed: Iterator[tuple[Series, str]],
+    outcome: Outcome,
+    observe: Observer,
+    note: Note,
+) -> None:
     cache = open_cache(
         request.cache_dir,
         shared=request.cache_shared,
@@ -115,6 +150,7 @@ def run_prefetch(
                 target=target,
                 outcome=outcome,
                 observe=observe,
+                note=note,
                 jobs=request.jobs,
             )
         )
@@ -131,6 +167,7 @@ async def prefetch(
     target: Target,
     outcome: Outcome,
     observe: Observer,
+    note: Note,
     jobs: int,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`."""
@@ -142,7 +179,9 @@ async def prefetch(
     )
     async with trio.open_nursery() as services:
         fetcher = Fetcher(store=meter, cache=cache, nursery=services, limiters=limiters)
-        pipeline = Pipeline(fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs)
+        pipeline = Pipeline(
+            fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs, note=note
+        )
         try:
             await services.start(_stop_at_signal, pipeline, outcome)
             services.start_soon(_watch, outcome, meter, observe)

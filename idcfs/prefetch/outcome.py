@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from idcfs.model import Checksum, SeriesUUID
+
+Told = Literal["fetched", "present", "failed"]
+"""What becomes of a file; `present` was there already, and right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +20,30 @@ class Failure:
     """A file's path or URL, or a series."""
     reason: str
     """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What became of one file, or of a series of which some files cannot be named."""
+
+    series: SeriesUUID
+    url: str
+    place: str | None
+    """Where the file is, or was to go; None for the cache, and for a series."""
+    told: Told
+    size_bytes: int | None
+    """None for a series."""
+    checksum: Checksum | None = None
+    """What the content was held against besides its length; None for nothing."""
+    reason: str | None = None
+    """Why it failed, in one line."""
+    file_count: int = 1
+    """How many files it stands for."""
+
+    @property
+    def subject(self) -> str:
+        """What failed, for a message."""
+        return f"series {self.series}" if self.size_bytes is None else self.place or self.url
 
 
 @dataclass(slots=True)
@@ -38,6 +69,18 @@ class Outcome:
     """Why it ended early by itself and, once it has ended, how many files it did not try."""
     out_of_reach: bool = False
     """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
+
+    def count(self, ending: Ending) -> None:
+        """Add what became of a file, or a series, to the figures."""
+        if ending.told == "failed":
+            self.failed_files += ending.file_count
+            self.failures.append(Failure(ending.subject, ending.reason or ""))
+        elif ending.told == "fetched":
+            self.fetched_files += 1
+            self.fetched_bytes += ending.size_bytes or 0
+        else:
+            self.present_files += 1
+            self.present_bytes += ending.size_bytes or 0
 
     @property
     def done_files(self) -> int:

@@ -17,14 +17,15 @@ from idcfs.errors import (
     StoreUnavailableError,
 )
 from idcfs.model import Instance, ObjectRef
-from idcfs.prefetch.outcome import Failure, Outcome
+from idcfs.prefetch.outcome import Ending, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from idcfs.fetch import Fetcher
-    from idcfs.model import Series, SeriesUUID
+    from idcfs.model import Checksum, Series, SeriesUUID
     from idcfs.prefetch.metered import MeteredStore
+    from idcfs.prefetch.outcome import Told
     from idcfs.prefetch.targets import Target
 
     Placed = Iterator[tuple[Series, str]]
@@ -64,6 +65,8 @@ class Pipeline:
     outcome: Outcome
     jobs: int
     """Files brought at once."""
+    note: Callable[[Ending], None]
+    """Told of each file that ends, and of each series that cannot be listed."""
     _failed_in_a_row: int = 0
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -114,7 +117,10 @@ class Pipeline:
                 try:
                     instances = await self._instances(listed)
                 except Exception as exc:
-                    self._fail(f"series {listed.series.uuid}", exc, listed.series.instance_count)
+                    series = listed.series
+                    reason = _explain(exc, series.prefix)
+                    self._end_series(series, reason, series.instance_count or 0)
+                    self._judge(exc)
                     continue
                 for instance in instances:
                     await to_bring.send((listed, instance))
@@ -130,7 +136,7 @@ class Pipeline:
         count = len(listing.instances)
         if expected is not None and count < expected:
             reason = f"the store lists {count:,} files, the index expects {expected:,}"
-            self.outcome.failures.append(Failure(f"series {series.uuid}", reason))
+            self._end_series(series, reason, 0)
         self.outcome.total_files += count - (expected or 0)
         size_bytes = sum(instance.size_bytes for instance in listing.instances)
         self.outcome.total_bytes += size_bytes - series.size_bytes
@@ -141,13 +147,8 @@ class Pipeline:
         owner = listed.owners.setdefault(instance.name, listed.series.uuid)
         if owner == listed.series.uuid:
             return True
-        place = self.target.place(_ref(listed, instance), listed.directory)
-        self.outcome.failed_files += 1
-        self.outcome.failures.append(
-            Failure(
-                place, f"series {owner} has a file of that name there, {listed.series.uuid} too"
-            )
-        )
+        reason = f"series {owner} has a file of that name there, {listed.series.uuid} too"
+        self._end(listed, instance, "failed", reason=reason)
         return False
 
     async def _bring(self, files: trio.MemoryReceiveChannel[tuple[_Listed, Instance]]) -> None:
@@ -155,34 +156,48 @@ class Pipeline:
             async for listed, instance in files:
                 ref = _ref(listed, instance)
                 try:
-                    fetched = await self.target.bring(self.fetcher, ref, listed.directory)
+                    brought = await self.target.bring(self.fetcher, ref, listed.directory)
                 except Exception as exc:
-                    self._fail(self.target.place(ref, listed.directory), exc, 1)
+                    self._end(listed, instance, "failed", reason=_explain(exc, ref.url))
+                    self._judge(exc)
                 else:
-                    self._count(instance, fetched)
+                    self._failed_in_a_row = 0
+                    told: Told = "fetched" if brought.fetched else "present"
+                    self._end(listed, instance, told, brought.checksum)
                 finally:
                     self.meter.settle(ref.key)
 
-    def _count(self, instance: Instance, fetched: bool) -> None:
-        self._failed_in_a_row = 0
-        if fetched:
-            self.outcome.fetched_files += 1
-            self.outcome.fetched_bytes += instance.size_bytes
-        else:
-            self.outcome.present_files += 1
-            self.outcome.present_bytes += instance.size_bytes
+    def _end(
+        self,
+        listed: _Listed,
+        instance: Instance,
+        told: Told,
+        checksum: Checksum | None = None,
+        reason: str | None = None,
+    ) -> None:
+        ref = _ref(listed, instance)
+        place = self.target.place(ref, listed.directory)
+        size_bytes = instance.size_bytes
+        self._note(Ending(ref.series, ref.url, place, told, size_bytes, checksum, reason))
 
-    def _fail(self, subject: str, exc: Exception, file_count: int | None) -> None:
-        """Note what failed, even if it is a bug: no one file may end the whole job."""
-        reason = _reason(exc)
-        logger.debug("%s: %s", subject, reason, exc_info=exc)
-        self.outcome.failures.append(Failure(subject, reason))
-        self.outcome.failed_files += file_count or 0
+    def _end_series(self, series: Series, reason: str, file_count: int) -> None:
+        """Note a series of which some files, or all, cannot be named."""
+        url = f"s3://{series.bucket}/{series.prefix}"
+        self._note(
+            Ending(series.uuid, url, None, "failed", None, reason=reason, file_count=file_count)
+        )
+
+    def _note(self, ending: Ending) -> None:
+        self.outcome.count(ending)
+        self.note(ending)
+
+    def _judge(self, exc: Exception) -> None:
+        """Give up if an error, or the last ones together, would meet every file."""
         if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
             self._failed_in_a_row += 1
         self.outcome.out_of_reach |= isinstance(exc, AccessDeniedError)
         if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
-            self.outcome.gave_up = reason
+            self.outcome.gave_up = _reason(exc)
             self.outcome.out_of_reach |= isinstance(exc, StoreUnavailableError)
             self.stop()
 
@@ -193,6 +208,13 @@ def _take(placed: Placed) -> list[tuple[Series, str]]:
 
 def _ref(listed: _Listed, instance: Instance) -> ObjectRef:
     return ObjectRef(listed.series.bucket, listed.series.uuid, instance)
+
+
+def _explain(exc: Exception, what: str) -> str:
+    """Return the reason; the traceback goes to the log, for what is a bug."""
+    reason = _reason(exc)
+    logger.debug("%s: %s", what, reason, exc_info=exc)
+    return reason
 
 
 def _reason(exc: Exception) -> str:

@@ -13,7 +13,8 @@ import trio
 
 from idcfs.cache import ContentCheck
 from idcfs.errors import CacheError, IntegrityError
-from idcfs.model import Extent, ObjectRef
+from idcfs.fetch import Brought
+from idcfs.model import Checksum, Extent, ObjectRef
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,16 +41,16 @@ class Verify(Enum):
 class Target(Protocol):
     """Takes the files of series. `bring` belongs on the trio thread, the rest in any."""
 
-    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
-        """Have the file there, whole and right; tell whether it had to be fetched.
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
+        """Have the file there, whole and right.
 
         `directory` is the one that the template gives the series. Raises StoreError,
         CacheError or OSError.
         """
         ...
 
-    def place(self, ref: ObjectRef, directory: str) -> str:
-        """Return where the file goes, for a message."""
+    def place(self, ref: ObjectRef, directory: str) -> str | None:
+        """Return where the file goes; None for the cache, where nobody need look for it."""
         ...
 
     def present_bytes(self, series: Series, directory: str) -> int:
@@ -65,13 +66,13 @@ class DirectoryTarget:
         self._verify = verify
         self._disk = disk
 
-    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.bring`."""
         path = self._path(ref, directory)
         return await fetcher.download(
             ref,
             path,
-            is_there=functools.partial(self._is_right, path, ref),
+            find_present=functools.partial(self._find_right, path, ref),
             verify_content=self._verify is Verify.FULL,
         )
 
@@ -91,18 +92,24 @@ class DirectoryTarget:
     def _path(self, ref: ObjectRef, directory: str) -> Path:
         return self._root / directory / ref.instance.name
 
-    def _is_right(self, path: Path, ref: ObjectRef) -> bool:
-        """Check the file that is there, in a thread; make its directory if there is none."""
+    def _find_right(self, path: Path, ref: ObjectRef) -> Brought | None:
+        """Check the file that is there, in a thread; make its directory if there is none.
+
+        Returns None if there is no file, or not the right one.
+        """
         try:
             status = path.lstat()
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return False
+            return None
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory is in the way")
         if not stat.S_ISREG(status.st_mode) or status.st_size != ref.instance.size_bytes:
-            return False
-        return self._verify is Verify.LENGTH or _has_content(path, ref)
+            return None
+        if self._verify is Verify.LENGTH:
+            return Brought(False, None)
+        check = _read_content(path, ref)
+        return Brought(False, check.checksum) if check else None
 
 
 class CacheTarget:
@@ -113,15 +120,16 @@ class CacheTarget:
         self._verify = verify
         self._disk = disk
 
-    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> bool:
+    async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.bring`."""
         if self._verify is Verify.FULL:
             await trio.to_thread.run_sync(self._drop_if_wrong, ref, limiter=self._disk)
-        return await fetcher.ensure(ref)
+        fetched = await fetcher.ensure(ref)
+        md5 = ref.instance.md5  # or what is cheaper and came along: the cache does not tell
+        return Brought(fetched, Checksum("md5", bytes.fromhex(md5)) if md5 else None)
 
-    def place(self, ref: ObjectRef, directory: str) -> str:
+    def place(self, ref: ObjectRef, directory: str) -> None:
         """See `Target.place`."""
-        return ref.url
 
     def present_bytes(self, series: Series, directory: str) -> int:
         """See `Target.present_bytes`."""
@@ -158,7 +166,8 @@ class CacheTarget:
             cached.close()
 
 
-def _has_content(path: Path, ref: ObjectRef) -> bool:
+def _read_content(path: Path, ref: ObjectRef) -> ContentCheck | None:
+    """Return what a file's content was held against; None if it is not the object's."""
     check = ContentCheck(ref, ref.whole)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_READ_BYTES):
@@ -167,5 +176,5 @@ def _has_content(path: Path, ref: ObjectRef) -> bool:
     try:
         check.finish()
     except IntegrityError:
-        return False
-    return True
+        return None
+    return check

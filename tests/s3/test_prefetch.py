@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pty
 import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,6 +50,11 @@ class Prefetch:
             for path in self.root.rglob("*")
             if path.is_file()
         }
+
+
+def read_report(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a report."""
+    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
 
 
 @pytest.fixture
@@ -219,6 +225,62 @@ def test_a_series_that_cannot_be_listed_is_named(
     assert hampered.files() == {path: md5 for path, md5 in wanted if left_out not in path}
 
 
+@pytest.mark.parametrize("into_cache", [False, True])
+def test_the_report_has_each_file_and_what_became_of_it(
+    replica: ServedReplica,
+    proxy: FaultProxy,
+    hampered: Prefetch,
+    tmp_path: Path,
+    into_cache: bool,
+) -> None:
+    wanted = expected(replica, COLLECTION)
+    lost = sorted(wanted)[3]
+    path = tmp_path / "report.jsonl"
+    path.write_text("of an earlier run\n")
+    arguments = [selected(replica, COLLECTION), f"--report={path}"]
+    arguments += [] if into_cache else [f"--download-dir={hampered.root}"]
+    proxy.fail(NOT_FOUND, when=lambda request: request.path.endswith(Path(lost).name))
+    assert hampered(*arguments).returncode == 1
+    *lines, last = read_report(path)
+    told = {line["url"].rpartition("/")[2]: line for line in lines}
+    assert len(lines) == len(told) == len(wanted)
+    for where, md5 in wanted.items():
+        line = told[Path(where).name]
+        failed = where == lost
+        assert line["path"] == (None if into_cache else str(hampered.root / where))
+        assert line["url"].split("/")[3:] == [line["series"], Path(where).name]
+        assert line["outcome"] == ("failed" if failed else "fetched")
+        assert line["checksum"] == (None if failed else {"md5": md5})
+        if failed:
+            assert "has no such object" in line["reason"]
+        else:
+            assert line["reason"] is None
+        if not (into_cache or failed):
+            assert line["bytes"] == (hampered.root / where).stat().st_size
+    summary = last["summary"]
+    assert (summary["files"], summary["failed_files"]) == (len(wanted), 1)
+    assert (summary["fetched_files"], summary["complete"]) == (len(wanted) - 1, False)
+    proxy.clear()
+    assert hampered(*arguments).returncode == 0
+    *lines, last = read_report(path)
+    outcomes = [line["outcome"] for line in lines]
+    assert (outcomes.count("present"), outcomes.count("fetched")) == (len(wanted) - 1, 1)
+    assert last["summary"]["complete"]
+
+
+def test_a_report_that_cannot_be_written(replica: ServedReplica, prefetch: Prefetch) -> None:
+    chosen = selected(replica, COLLECTION)
+    into = f"--download-dir={prefetch.root}"
+    done = prefetch(chosen, into, "--report=/nowhere/report")
+    assert done.returncode == 2
+    assert "cannot write the report /nowhere/report: No such file" in done.stderr
+    assert prefetch.files() == {}
+    done = prefetch(chosen, into, "--report=/dev/full")
+    assert done.returncode == 1
+    assert done.stderr.count("/dev/full: cannot write the report: No space left on device") == 1
+    assert prefetch.files() == expected(replica, COLLECTION)
+
+
 def first_time(share: int) -> Callable[[Request], bool]:
     """Return a predicate for the first request of every third object."""
     seen: set[str] = set()
@@ -300,23 +362,30 @@ def test_a_bar_is_drawn_on_a_terminal_only(replica: ServedReplica, prefetch: Pre
     assert out.startswith(f"{count} files fetched")
 
 
-def test_a_kill_leaves_no_file_that_is_not_whole(
-    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+def test_a_kill_leaves_no_file_that_is_not_whole_and_a_report(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch, tmp_path: Path
 ) -> None:
+    report = tmp_path / "report.jsonl"
     proxy.fail(
         Stall(after_bytes=2000),
         when=lambda request: request.is_object and sum(request.path.encode()) % 2 == 0,
     )
     process = subprocess.Popen(
-        hampered.command(selected(replica, COLLECTION), f"--download-dir={hampered.root}"),
+        hampered.command(
+            *(selected(replica, COLLECTION), f"--download-dir={hampered.root}"),
+            f"--report={report}",
+        ),
         env=hampered.launcher.environ(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_until(lambda: any(name[0] != "." for name in hampered.files()), "a file is whole")
+    wait_until(lambda: report.exists() and report.stat().st_size > 0, "a file is whole")
     process.kill()
     process.wait(60)
     proxy.clear()
     wanted = expected(replica, COLLECTION)
     whole = {path: md5 for path, md5 in hampered.files().items() if "/." not in path}
     assert whole.items() <= wanted.items()
+    reported = {line["path"]: line["checksum"]["md5"] for line in read_report(report)}
+    assert reported
+    assert reported.items() <= {str(hampered.root / k): md5 for k, md5 in whole.items()}.items()

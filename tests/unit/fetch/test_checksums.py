@@ -78,6 +78,6 @@ def test_a_store_that_does_not_tell_of_checksums_is_no_obstacle(
     async def run() -> None:
         async with fetching(store, cache) as fetcher:
             assert await read(fetcher, LARGE_IN_PARTS) == LARGE
-            assert await fetcher.download(LARGE_IN_PARTS, tmp_path / "b.dcm")
+            assert (await fetcher.download(LARGE_IN_PARTS, tmp_path / "b.dcm")).fetched
 
     run()

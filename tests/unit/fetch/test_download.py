@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from idcfs.errors import IntegrityError, StoreUnavailableError
+from idcfs.fetch import Brought
 from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_ref
 from tests.unit.fetch.wired import fetching
 
@@ -213,8 +214,10 @@ async def test_a_large_object_comes_by_several_requests_and_is_checked(
 ) -> None:
     ref = store.add_content(LARGE)
     async with fetching(store, cache) as fetcher:
-        assert await fetcher.download(ref, there / "a.dcm")
-        assert await fetcher.download(ref, there / "a.dcm", is_there=lambda: True) is False
+        assert (await fetcher.download(ref, there / "a.dcm")).fetched
+        present = Brought(fetched=False, checksum=None)
+        again = await fetcher.download(ref, there / "a.dcm", find_present=lambda: present)
+        assert again is present
     assert (there / "a.dcm").read_bytes() == LARGE
     fetched = sorted((at.offset, at.end) for _, at in store.gets)
     assert fetched == [(start, min(start + 160, 1000)) for start in range(0, 1000, 160)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from idcfs.fetch.units import Filled, fill_units
 from idcfs.model import Extent
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
-from idcfs.prefetch.outcome import Outcome
+from idcfs.prefetch.outcome import Ending, Outcome
 from idcfs.prefetch.space import measure
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
@@ -43,6 +44,7 @@ class Bench:
     store: MemoryStore = field(default_factory=MemoryStore)
     verify: Verify = Verify.LENGTH
     observed: list[tuple[int, int, int]] = field(default_factory=list)
+    endings: list[Ending] = field(default_factory=list)
     outcome: Outcome = field(default_factory=lambda: Outcome(0, 0))
 
     @property
@@ -68,6 +70,7 @@ class Bench:
                 target=target,
                 outcome=outcome,
                 observe=lambda o, n: self.observed.append((o.done_files, o.done_bytes, n)),
+                note=self.endings.append,
                 jobs=jobs,
             )
         finally:
@@ -109,6 +112,9 @@ async def test_files_go_where_the_template_puts_them(bench: Bench) -> None:
     assert outcome.total_files == 5
     assert outcome.fetched_bytes == outcome.total_bytes == sum(map(len, bench.files().values()))
     assert bench.observed[-1] == (5, outcome.total_bytes, 0)
+    assert {(each.place, each.told, each.checksum) for each in bench.endings} == {
+        (str(bench.root / path), "fetched", None) for path in bench.files()
+    }
 
 
 @in_trio
@@ -127,6 +133,11 @@ async def test_what_is_there_and_right_is_left_alone(bench: Bench) -> None:
     assert (outcome.fetched_files, outcome.present_files) == (1, 2)
     assert bench.files() == {f"d/{name}": content for name, content in made.items()}
     assert len(bench.store.gets) == 2
+    verified = {each.place: each.checksum and each.checksum.value for each in bench.endings[-3:]}
+    assert verified == {
+        str(bench.root / "d" / name): hashlib.md5(content).digest()
+        for name, content in made.items()
+    }
 
 
 @in_trio
@@ -165,6 +176,8 @@ async def test_one_bad_file_or_series_does_not_stop_the_others(
     assert "the index expects 4" in subjects[f"series {missing.uuid}"]
     assert not outcome.is_complete
     assert outcome.gave_up is None
+    (series,) = (each for each in bench.endings if each.size_bytes is None)
+    assert (series.url, series.place) == (f"s3://{missing.bucket}/{missing.uuid}/", None)
 
 
 @in_trio
