@@ -362,7 +362,7 @@ def test_a_bar_is_drawn_on_a_terminal_only(replica: ServedReplica, prefetch: Pre
     assert out.startswith(f"{count} files fetched")
 
 
-def test_a_kill_leaves_no_file_that_is_not_whole_and_a_report(
+def test_a_kill_leaves_no_file_that_is_not_whole(
     replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.jsonl"
