@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,13 @@ import trio
 
 from idcfs.cache import ContentCheck
 from idcfs.errors import IntegrityError
+from idcfs.fetch.unfinished import unfinished_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from idcfs.model import Checksum, Extent, ObjectRef
     from idcfs.store import ObjectStore
-
-_HIDDEN_NAME_BYTES = 200
-"""Of a name's 255, what its hidden form keeps."""
 
 _HASHED_BYTES = 1 << 20
 """Read back at once to be hashed, while it still is in the page cache."""
@@ -61,13 +58,17 @@ def download_object(
     return Brought(True, check.checksum)
 
 
-def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int) -> None:
-    """Write one extent of the object to its place in a file. Raises as `download_object`."""
-    offset = extent.offset
+def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int) -> int:
+    """Write one extent of the object to its place in a file, and return its CRC-32.
+
+    Raises as `download_object`.
+    """
+    offset, crc = extent.offset, 0
 
     def sink(chunk: memoryview) -> None:
-        nonlocal offset
+        nonlocal offset, crc
         trio.from_thread.check_cancelled()
+        crc = zlib.crc32(chunk, crc)
         while chunk:
             count = os.pwrite(fd, chunk, offset)
             offset += count
@@ -76,30 +77,7 @@ def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int)
     store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag)
     if offset != extent.end:
         raise IntegrityError(f"{ref.url}: {offset - extent.offset} of {extent.length} bytes came")
-
-
-@contextmanager
-def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
-    """Give the descriptor of a hidden file that takes its name when all has gone well.
-
-    Otherwise it is removed. Raises OSError.
-    """
-    # In the same directory, so that the rename stays within one file system; random, so that
-    # two programs never write to one file. The mode is as the user's umask has it.
-    hidden = f".{_shortened(destination.name)}.{os.urandom(6).hex()}"
-    unfinished = destination.with_name(hidden)
-    fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            yield fd
-            os.utime(fd, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
-        finally:
-            os.close(fd)
-        unfinished.rename(destination)
-    except BaseException:
-        with suppress(OSError):  # the first error says more, and Cancelled must come out
-            unfinished.unlink()
-        raise
+    return crc
 
 
 class FollowingCheck:
@@ -126,8 +104,3 @@ class FollowingCheck:
         """Raise IntegrityError unless the content is what was promised."""
         self.follow(self._ref.instance.size_bytes)
         self._check.finish()
-
-
-def _shortened(name: str) -> str:
-    """Return the beginning of a name: short enough to leave room for a random end."""
-    return name.encode()[:_HIDDEN_NAME_BYTES].decode(errors="ignore")

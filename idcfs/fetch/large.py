@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import ContentCheck
-from idcfs.fetch.download import Brought, FollowingCheck, download_extent, unfinished_file
+from idcfs.fetch.download import Brought, FollowingCheck, download_extent
 from idcfs.fetch.streams import runs_of
+from idcfs.fetch.unfinished import partial_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from idcfs.fetch.run_record import RunRecord
     from idcfs.model import Extent, ObjectRef
     from idcfs.store import ObjectStore
 
@@ -23,7 +26,10 @@ as of the link in `make bench`, more than 5 Gbit/s."""
 
 
 class LargeDownload:
-    """One download of one object, hashed as its runs join up. One use; on the trio thread."""
+    """One download of one object, hashed as its runs join up. One use; on the trio thread.
+
+    The runs that a download cut off has left behind are not fetched again.
+    """
 
     def __init__(
         self,
@@ -48,13 +54,17 @@ class LargeDownload:
         self._errors: list[Exception] = []
 
     async def run(self, destination: Path) -> Brought:
-        """Have the object at `destination`. Raises as `download_object`."""
-        with unfinished_file(self._ref, destination) as fd:
+        """Have the object at `destination`. Raises as `download_object`.
+
+        What came is left for the next one if the store is out of reach, or when cancelled.
+        """
+        with partial_file(self._ref, destination) as (fd, record):
+            bring = functools.partial(self._bring, fd=fd, record=record)
             check = await self._begin_check()
             following = FollowingCheck(self._ref, fd, check) if check.knows_content else None
             async with trio.open_nursery() as nursery:
                 for _ in range(PARALLEL_RUNS):
-                    nursery.start_soon(self._bring_some, fd, following, nursery.cancel_scope)
+                    nursery.start_soon(self._bring_some, bring, following, nursery.cancel_scope)
             if self._errors:
                 raise self._errors[0]
             if following is not None:
@@ -71,14 +81,15 @@ class LargeDownload:
         return check
 
     async def _bring_some(
-        self, fd: int, following: FollowingCheck | None, scope: trio.CancelScope
+        self,
+        bring: Callable[[Extent], None],
+        following: FollowingCheck | None,
+        scope: trio.CancelScope,
     ) -> None:
         try:
             for run in self._waiting:
-                # Never abandoned: the file is closed and removed when this ends.
-                await trio.to_thread.run_sync(
-                    download_extent, self._store, self._ref, run, fd, limiter=self._objects
-                )
+                # Never abandoned: the file is closed when this ends.
+                await trio.to_thread.run_sync(bring, run, limiter=self._objects)
                 self._note(run)
                 if following is not None:
                     async with self._hashing:
@@ -88,6 +99,13 @@ class LargeDownload:
         except Exception as exc:  # told by `run`, without the group of a nursery
             self._errors.append(exc)
             scope.cancel()
+
+    def _bring(self, run: Extent, *, fd: int, record: RunRecord | None) -> None:
+        """Have one run in the file; in a thread."""
+        if record is None:
+            download_extent(self._store, self._ref, run, fd)
+        elif not record.has(run, fd):
+            record.note(run, download_extent(self._store, self._ref, run, fd))
 
     def _note(self, run: Extent) -> None:
         self._arrived[run.offset] = run.end

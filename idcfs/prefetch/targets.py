@@ -14,6 +14,7 @@ import trio
 from idcfs.cache import ContentCheck
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.fetch import Brought
+from idcfs.fetch.unfinished import SUFFIX as UNFINISHED_SUFFIX
 from idcfs.model import Checksum, Extent, ObjectRef
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class DirectoryTarget:
         """See `Target.present_bytes`."""
         try:
             with os.scandir(self._root / directory) as entries:
-                found = sum(e.stat().st_size for e in entries if e.is_file() and e.name[0] != ".")
+                found = sum(_held_bytes(entry) for entry in entries if entry.is_file())
         except OSError:
             return 0
         return min(found, series.size_bytes)
@@ -164,6 +165,14 @@ class CacheTarget:
             cached.discard(ref.whole)
         finally:
             cached.close()
+
+
+def _held_bytes(entry: os.DirEntry[str]) -> int:
+    """Return how much of an object a file has: an unfinished one may have holes."""
+    status = entry.stat()
+    if entry.name.endswith(UNFINISHED_SUFFIX):
+        return min(status.st_size, status.st_blocks * 512)
+    return 0 if entry.name[0] == "." else status.st_size
 
 
 def _read_content(path: Path, ref: ObjectRef) -> ContentCheck | None:

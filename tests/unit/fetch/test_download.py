@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from idcfs.errors import IntegrityError, StoreUnavailableError
+from idcfs.errors import IntegrityError, ObjectNotFoundError, StoreUnavailableError
 from idcfs.fetch import Brought
 from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_ref
 from tests.unit.fetch.wired import fetching
@@ -251,14 +251,14 @@ def test_a_large_object_of_which_a_part_cannot_be_had(
 
     def refuse(key: str, extent: Extent) -> None:
         if extent.offset == 480:
-            raise StoreUnavailableError("refused")
+            raise ObjectNotFoundError("refused")
 
     store.on_get = refuse
 
     @in_trio
     async def run() -> None:
         async with fetching(store, cache) as fetcher:
-            with pytest.raises(StoreUnavailableError, match="refused"):
+            with pytest.raises(ObjectNotFoundError, match="refused"):
                 await fetcher.download(ref, there / "a.dcm")
 
     run()
