@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.mounting import Mount, User, ordinary_user
+from tests.support.mounting import Mount, User, mount_type, ordinary_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache directory whose layout of the whole index is compiled once for all tests."""
-    return tmp_path_factory.mktemp("shared-cache")
+    directory = tmp_path_factory.mktemp("shared-cache")
+    (directory / "layouts").mkdir(mode=0o700)  # links to it work from the first mount on
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,16 @@ def _share_layouts(cache: Path, layouts: Path) -> None:
     if not cache.exists():
         cache.mkdir()
         (cache / "layouts").symlink_to(layouts / "layouts")
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    """A directory to mount on, which is let go of whatever happens."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    if mount_type(path) is not None:
+        subprocess.run(["fusermount3", "-uz", str(path)], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,41 +86,69 @@ def test_a_second_signal_waits_for_no_fetch(
 
 @pytest.mark.parametrize(
     "cycles",
-    [2, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    [5, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
 )
 def test_mounting_and_unmounting_leaves_nothing_behind(
-    replica: ServedReplica, layouts: Path, tmp_path: Path, cycles: int
+    replica: ServedReplica, layouts: Path, mountpoint: Path, tmp_path: Path, cycles: int
 ) -> None:
-    path, cache, state = tmp_path / "mnt", tmp_path / "cache", tmp_path / "state"
-    path.mkdir()
+    path, cache, state = mountpoint, tmp_path / "cache", tmp_path / "state"
     cache.mkdir()
     (cache / "layouts").symlink_to(layouts / "layouts")
+    series = replica.one("CT", collection_id="lidc_idri")
+    each = replica.objects_of(series)[0]
     launcher = Launcher(environment={"XDG_STATE_HOME": str(state)})
-    endpoint = f"--endpoint-url={replica.endpoint_url}"
+    command = (
+        "mount",
+        f"--patient-id={series.patient_id}",
+        f"--cache-dir={cache}",
+        f"--endpoint-url={replica.endpoint_url}",
+        str(path),
+    )
+    started: set[Process] = set()
+    ours_at_first = descriptors(os.getpid())
     for _ in range(cycles):
-        done = launcher.run(
-            "mount", "--collection-id=cmmd", f"--cache-dir={cache}", endpoint, str(path)
-        )
+        done = launcher.run(*command)
         assert done.returncode == 0, done.stderr
-        assert os.listdir(path) == ["cmmd"]
-        assert launcher.run("umount", str(path)).returncode == 0
-    wait_until(lambda: not processes_with(str(path)), "the last daemon has ended")
-    assert mount_type(path) is None
+        daemon = json.loads((path / ".idcfs" / "status.json").read_text())["pid"]
+        assert descriptors(daemon) < 40, "it begins with some 20, whatever went before"
+        directory = path / default_path(series)
+        assert (directory / each.name).read_bytes() == each.path.read_bytes()
+        assert os.getxattr(directory, "user.dicom.SeriesNumber")
+        family = {process for process in processes() if daemon in (process.number, process.parent)}
+        assert len(family) == 2, "a child of the daemon's looks into the index"
+        started |= family
+        done = launcher.run("umount", f"--wait={DEADLINE_S}", str(path))
+        assert done.returncode == 0, done.stderr
+    wait_until(lambda: not started & processes(), "the last daemon and its child have ended")
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
+    assert descriptors(os.getpid()) == ours_at_first
     assert list((cache / "scratch").iterdir()) == []
     assert len(list(state.rglob("*.log*"))) <= 2
     assert not [line for log in state.rglob("*.log*") for line in log.read_text().splitlines()]
 
 
-def processes_with(word: str) -> list[int]:
-    """Return the processes that have a word in their command line."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                command = (process / "cmdline").read_text()
-            except OSError:  # ended meanwhile
-                continue
-            if word in command:
-                found.append(int(process.name))
+def descriptors(process: int) -> int:
+    """Return how many files a process has open."""
+    return len(os.listdir(f"/proc/{process}/fd"))
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told from a later one of the same number by when it began."""
+
+    number: int
+    parent: int = field(compare=False)  # changes when that ends
+    began: int
+
+
+def processes() -> set[Process]:
+    """Return all processes."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            # See proc(5), from the state on: before it stands the name, which may hold blanks.
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+        found.add(Process(int(path.name), parent=int(fields[1]), began=int(fields[19])))
     return found

@@ -12,20 +12,10 @@ import pytest
 from tests.support.mounting import DEADLINE_S, Launcher, Mount, mount_type, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.replica import ServedReplica
-
-
-@pytest.fixture
-def mountpoint(tmp_path: Path) -> Iterator[Path]:
-    """A directory to mount on, which is let go of whatever happens."""
-    path = tmp_path / "mnt"
-    path.mkdir()
-    yield path
-    if mount_type(path) is not None:
-        subprocess.run(["fusermount3", "-uz", str(path)], check=True)
 
 
 @pytest.fixture
