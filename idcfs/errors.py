@@ -7,6 +7,13 @@ the mount sees is decided in `fuse`, in one table.
 
 from __future__ import annotations
 
+WAY_ROUND = (
+    "if this machine is not let through to the store: `idcfs manifest` with the same selection and"
+    " --script run.sh writes a script that fetches it on one that is, with idcfs or with s5cmd, and"
+    " `idcfs prefetch --from-dir DIRECTORY` takes in here what came"
+)
+"""What to do next where the store, or something on the way, refuses."""
+
 
 class IdcfsError(Exception):
     """Base of all errors that idcfs raises on purpose."""

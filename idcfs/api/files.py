@@ -63,6 +63,12 @@ class File:
         """Its `s3://` URL at the source that the index was opened for."""
         return object_url(self._remote.bucket_name(self._ref.bucket), self._ref.key)
 
+    def json_line(self) -> str:
+        """Return the line of JSON that `s5cmd --json ls` writes of it, with its line end."""
+        from idcfs.prefetch.file_list import file_line
+
+        return file_line(self.url, self._ref.instance)
+
     def open(self) -> BinaryIO:
         """Open it for reading, as a binary file that can seek.
 
@@ -103,6 +109,7 @@ class Remote:
         cache_size: str | None,
         min_free: str | None,
         report_path: Path | None,
+        from_dir: Path | None,
     ) -> PrefetchRequest:
         """Return the request for a prefetch from here."""
         from idcfs.prefetch.job import PrefetchRequest
@@ -122,6 +129,7 @@ class Remote:
             cache_size=cache_size,
             min_free=min_free,
             report_path=report_path,
+            from_dir=from_dir,
         )
 
     def files(self, series: Series) -> list[File]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from idcfs.api.figures import human_bytes
-from idcfs.errors import IdcfsError
+from idcfs.errors import WAY_ROUND, IdcfsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +44,8 @@ class Report:
     gave_up: str | None
     """Why it ended before it had tried everything, if it did."""
     elapsed_s: float
+    out_of_reach: bool = False
+    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
 
     @property
     def is_complete(self) -> bool:
@@ -56,6 +58,7 @@ class Report:
             return
         told = [f"{each.subject}: {each.reason}" for each in self.failures[:1]]
         told += [f"gave up: {self.gave_up}"] if self.gave_up else []
+        told += [WAY_ROUND] if self.out_of_reach else []
         done = self.fetched_files + self.present_files
         raise IncompletePrefetchError(
             f"{done:,} of {self.total_files:,} files are there, {len(self.failures):,} failures: "
@@ -105,6 +108,7 @@ def run(
         tuple(outcome.failures),
         outcome.gave_up,
         time.monotonic() - started_s,
+        outcome.out_of_reach,
     )
 
 

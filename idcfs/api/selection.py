@@ -131,12 +131,14 @@ class Selection:
         cache_size: str | None = None,
         min_free: str | None = None,
         report: str | os.PathLike[str] | None = None,
+        from_dir: str | os.PathLike[str] | None = None,
         progress: Callable[[Progress], None] | bool = False,
         check: bool = True,
     ) -> Report:
         """Bring all files to a directory, or else into the cache; what is there stays.
 
         The file `report` gets a line of JSON for each file as it ends, and one that sums up.
+        With `from_dir` they are taken from there, where they were brought from another machine.
         `progress` is called some times a second; True draws a bar, in notebooks too. What
         it raises ends the prefetch and comes out of it. Complete files stay, and the same
         call goes on from there. Raises IncompletePrefetchError, which has the `report`,
@@ -152,6 +154,7 @@ class Selection:
             cache_size=cache_size,
             min_free=min_free,
             report_path=Path(report).absolute() if report is not None else None,
+            from_dir=Path(from_dir).absolute() if from_dir is not None else None,
         )
         done = run(self._catalog, self._rows, dir_template, request, progress)
         if check:

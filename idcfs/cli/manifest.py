@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from idcfs.cli.console import complain_of_each
+from idcfs.cli.console import complain, complain_of_each
 from idcfs.cli.options import NonEmptyPath, index_option, log_option, selection_options
-from idcfs.errors import UsageError
+from idcfs.config import cache_directory
+from idcfs.errors import StoreError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -18,7 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
+    from idcfs.api.files import Remote
     from idcfs.cli.options import Selected
+    from idcfs.model import Series
+
+_LISTERS = 8
+"""Series listed at once."""
 
 
 @click.command()
@@ -50,6 +58,17 @@ if TYPE_CHECKING:
     " machine that reaches the store: with idcfs, or with s5cmd alone.",
 )
 @click.option(
+    "--files",
+    "lists_files",
+    is_flag=True,
+    help="Ask the store, and write a line of JSON for each file instead, with its URL, bytes and"
+    " checksum, as `s5cmd --json ls` does.",
+)
+@click.option(
+    "--endpoint-url", metavar="URL", help="Another S3 endpoint than that of --source, for --files."
+)
+@click.option("--cache-dir", type=NonEmptyPath(), help="Where the cache is, for --files.")
+@click.option(
     "--dir-template",
     default=DEFAULT_TEMPLATE,
     show_default=True,
@@ -64,6 +83,9 @@ def manifest(
     source: Literal["aws", "gcs"],
     commands: bool,
     script: Path | None,
+    lists_files: bool,
+    endpoint_url: str | None,
+    cache_dir: Path | None,
     dir_template: str,
 ) -> int:
     """Write a selection as s3:// lines, one a series, or as a script that fetches it.
@@ -71,6 +93,7 @@ def manifest(
     idc-index reads them too, and s5cmd with --s5cmd. IDENTIFIER is a collection, analysis result,
     patient, study or series, several separated by commas, or the path of a manifest.
     """
+    from idcfs.api.files import Remote
     from idcfs.catalog.catalog import Catalog
     from idcfs.catalog.manifest import write_manifest
     from idcfs.catalog.script import write_script
@@ -78,6 +101,8 @@ def manifest(
 
     if script and (output or commands):
         raise UsageError("--script takes the place of --output and --s5cmd: say one of them")
+    if lists_files and (script or commands):
+        raise UsageError("--files takes the place of --script and --s5cmd: say one of them")
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)
     complain_of_each(chosen.problems)
@@ -87,6 +112,9 @@ def manifest(
         lines = write_script(
             placed, size=size, release=release, template=dir_template, source=source
         )
+    elif lists_files:
+        remote = Remote((cache_dir or cache_directory()).absolute(), endpoint_url, source)
+        lines = _file_lines(remote, (series for series, _ in placed), chosen.problems)
     else:
         lines = write_manifest((series for series, _ in placed), source, commands=commands)
     with _opened(script or output) as file:
@@ -95,6 +123,25 @@ def manifest(
         mode = script.stat().st_mode
         script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may run it
     return int(bool(chosen.problems))
+
+
+def _file_lines(remote: Remote, placed: Iterator[Series], problems: list[str]) -> Iterator[str]:
+    """Yield a line for each file; series that cannot be listed are told, and become problems."""
+    with closing(remote), ThreadPoolExecutor(_LISTERS) as lister:
+
+        def lines_of(series: Series) -> list[str] | StoreError:
+            try:
+                return [file.json_line() for file in remote.files(series)]
+            except StoreError as exc:
+                return exc
+
+        while some := list(itertools.islice(placed, 8 * _LISTERS)):
+            for series, lines in zip(some, lister.map(lines_of, some), strict=True):
+                if isinstance(lines, StoreError):
+                    problems.append(f"series {series.uuid}: {lines}")
+                    complain(problems[-1])
+                else:
+                    yield from lines
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from idcfs.cli.options import (
 )
 from idcfs.cli.settings import name_option
 from idcfs.config import cache_directory
-from idcfs.errors import IdcfsError, UsageError
+from idcfs.errors import WAY_ROUND, IdcfsError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _COLUMNS, _ROWS = 80, 24
-_ELSEWHERE = (
-    "if this machine is not let through to the store: `idcfs manifest` with the same selection and"
-    " --script run.sh writes a script that fetches it on one that is, with idcfs or with s5cmd"
-)
 
 
 @click.command()
@@ -51,6 +47,12 @@ _ELSEWHERE = (
     "--download-dir",
     type=NonEmptyPath(file_okay=False),
     help="Put the files there, under the paths of --dir-template.  [default: into the cache]",
+)
+@click.option(
+    "--from-dir",
+    type=NonEmptyPath(file_okay=False),
+    help="Take the files from this directory, where they were brought from another machine, and"
+    " not from the store; without a selection, all that its lists name.",
 )
 @click.option(
     "--dir-template",
@@ -92,6 +94,7 @@ def prefetch(
     endpoint_url: str | None,
     source: Literal["aws", "gcs"],
     download_dir: Path | None,
+    from_dir: Path | None,
     dir_template: str,
     cache_dir: Path | None,
     cache_size: str | None,
@@ -118,7 +121,9 @@ def prefetch(
     from idcfs.prefetch.targets import Verify
 
     if not (identifiers or selected.manifest) and selected.selection.is_everything:
-        raise UsageError("say what to fetch: a collection, a patient, … or --where")
+        if from_dir is None:
+            raise UsageError("say what to fetch: a collection, a patient, … or --where")
+        selected = _all_listed(from_dir)
     request = PrefetchRequest(
         download_dir=download_dir.absolute() if download_dir else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),
@@ -130,6 +135,7 @@ def prefetch(
         cache_shared=cache_shared,
         min_free=min_free,
         report_path=report_path.absolute() if report_path else None,
+        from_dir=from_dir.absolute() if from_dir else None,
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)
@@ -138,6 +144,21 @@ def prefetch(
     job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
     status = _tell(job) if dry_run else _run(job)
     return status or int(bool(chosen.problems))
+
+
+def _all_listed(from_dir: Path) -> Selected:
+    """Return the selection of all series that the lists in a directory name."""
+    from idcfs.catalog.selection import Selection
+    from idcfs.cli.options import Selected
+    from idcfs.prefetch.carried import open_file_lists
+    from idcfs.prefetch.file_list import FILE_LISTS
+
+    uuids = open_file_lists(from_dir).series()
+    if not uuids:
+        raise UsageError(
+            f"no {FILE_LISTS} in {from_dir} lists its files: say which series they are"
+        )
+    return Selected(Selection(crdc_series_uuid=tuple(uuids)), None)
 
 
 def _tell(job: SelectedPrefetch) -> int:
@@ -227,7 +248,7 @@ def _report(outcome: Outcome, elapsed_s: float) -> int:
     if outcome.gave_up is not None:
         complain(f"gave up with {left:,} files to go: {outcome.gave_up}")
     if outcome.out_of_reach:
-        complain(_ELSEWHERE)
+        complain(WAY_ROUND)
     if outcome.interrupted:
         complain(f"interrupted with {left:,} files to go; the same command goes on from here")
         return _INTERRUPTED

@@ -8,8 +8,16 @@ kind.
 """
 
 from idcfs.fetch.download import Brought
-from idcfs.fetch.fetcher import MAX_TRANSFERS, Fetcher, Limiters
+from idcfs.fetch.fetcher import INTEGRITY_TRIES, MAX_TRANSFERS, Fetcher, Limiters
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.streams import EXTRA_BYTES
 
-__all__ = ["EXTRA_BYTES", "MAX_TRANSFERS", "Brought", "Fetcher", "Limiters", "ObjectReader"]
+__all__ = [
+    "EXTRA_BYTES",
+    "INTEGRITY_TRIES",
+    "MAX_TRANSFERS",
+    "Brought",
+    "Fetcher",
+    "Limiters",
+    "ObjectReader",
+]

@@ -54,7 +54,7 @@ and a walk over slides of gigabytes must not fill the cache with what cannot go.
 _IDLE_S = 5.0
 """Nor for longer than this, twice at most: a user may want to evict what was just read."""
 
-_INTEGRITY_TRIES = 3
+INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
 times is wrong."""
 
@@ -112,8 +112,13 @@ class Fetcher:
         nursery: trio.Nursery,
         limiters: Limiters | None = None,
         extra_bytes: int = 0,
+        integrity_tries: int = INTEGRITY_TRIES,
     ) -> None:
-        """`extra_bytes` are fetched beyond reads that come one after another: see `streams`."""
+        """`extra_bytes` are fetched beyond reads that come one after another: see `streams`.
+
+        `integrity_tries` is how often content is asked for that is not what was promised.
+        """
+        self._integrity_tries = integrity_tries
         self._store = store
         self._cache = cache
         self._extra_bytes = extra_bytes
@@ -320,7 +325,7 @@ class Fetcher:
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try again if what came is not what was promised."""
-        tries_left = _INTEGRITY_TRIES
+        tries_left = self._integrity_tries
         while True:
             tries_left -= 1
             try:

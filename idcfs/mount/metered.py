@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from idcfs.errors import WAY_ROUND, AccessDeniedError
 from idcfs.store.passing import PassingStore
 from idcfs.vfs.figures import Latencies
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
     from idcfs.store.protocol import OfferedSink
+
+logger = logging.getLogger(__name__)
 
 
 class MeteredStore(PassingStore):
@@ -74,6 +78,9 @@ class MeteredStore(PassingStore):
         except Exception as exc:
             with self._lock:
                 self.errors[type(exc).__name__] += 1
+                is_first = self.errors[type(exc).__name__] == 1
+            if is_first and isinstance(exc, AccessDeniedError):
+                logger.warning("%s", WAY_ROUND)
             raise
         else:
             with self._lock:

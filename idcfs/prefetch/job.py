@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache.opening import open_cache
-from idcfs.fetch import Fetcher, Limiters
+from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
+from idcfs.prefetch.carried import CarriedStore
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.report import ReportFile
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
+from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache import Cache
     from idcfs.model import Series
+    from idcfs.prefetch.carried import Layout
     from idcfs.prefetch.outcome import Ending, Outcome
     from idcfs.store import ObjectStore
     from idcfs.store.endpoint import Source
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 _LISTING_THREADS = 8
 _DISK_THREADS = 16
 _OBSERVED_EVERY_S = 0.2
+
+_PROBE_TIMEOUT_S = 10.0
+"""How long a store is waited for that may well be out of reach, and is asked only once then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class PrefetchRequest:
     """Whether several hosts share the cache directory; None for what was last said of it."""
     report_path: Path | None = None
     """Gets a line of JSON for each file, and one that sums up."""
+    from_dir: Path | None = None
+    """Files that were fetched elsewhere; nothing but listings then comes from the store."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -92,16 +100,17 @@ def run_prefetch(
     placed: Iterator[tuple[Series, str]],
     outcome: Outcome,
     observe: Observer,
+    layout: Layout,
 ) -> None:
     """Bring the files of all series, and tell in `outcome` what came of it.
 
-    `placed` are series and their directories in path order. SIGINT and SIGTERM end
-    it in order: files under way are dropped, complete ones stay. Raises CacheError
-    if there is no cache directory to be had, UsageError for a bad endpoint or a report
-    that cannot be written.
+    `placed` are series and their directories in path order, `layout` gives those that the
+    template gives. SIGINT and SIGTERM end it in order: files under way are dropped, complete
+    ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
+    bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
     with _reporting(request.report_path, outcome) as note:
-        _run(request, placed, outcome, observe, note)
+        _run(request, placed, outcome, observe, layout, note)
 
 
 @contextmanager
@@ -124,8 +133,10 @@ def _run(
     placed: Iterator[tuple[Series, str]],
     outcome: Outcome,
     observe: Observer,
+    layout: Layout,
     note: Note,
 ) -> None:
+    store = _make_store(request, layout)
     cache = open_cache(
         request.cache_dir,
         shared=request.cache_shared,
@@ -134,11 +145,6 @@ def _run(
         min_free=request.min_free,
         keep_limits=True,
     ).cache
-    store = S3Store(
-        endpoint_url=request.endpoint_url,
-        source=request.source,
-        max_connections=request.jobs + _LISTING_THREADS,
-    )
     target = _make_target(request, cache)
     try:
         trio.run(
@@ -152,11 +158,30 @@ def _run(
                 observe=observe,
                 note=note,
                 jobs=request.jobs,
+                integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
             )
         )
     finally:
         store.close()
         cache.close()
+
+
+def _make_store(request: PrefetchRequest, layout: Layout) -> ObjectStore:
+    if request.from_dir is None:
+        return S3Store(
+            endpoint_url=request.endpoint_url,
+            source=request.source,
+            max_connections=request.jobs + _LISTING_THREADS,
+        )
+    remote = S3Store(
+        endpoint_url=request.endpoint_url,
+        source=request.source,
+        max_connections=3 * _LISTING_THREADS,
+        read_timeout_s=_PROBE_TIMEOUT_S,
+        retry=RetryPolicy(attempts=1),
+    )
+    believes = request.verify is Verify.LENGTH
+    return CarriedStore(request.from_dir, remote=remote, layout=layout if believes else None)
 
 
 async def prefetch(
@@ -169,6 +194,7 @@ async def prefetch(
     observe: Observer,
     note: Note,
     jobs: int,
+    integrity_tries: int = INTEGRITY_TRIES,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`."""
     meter = MeteredStore(store)
@@ -178,7 +204,13 @@ async def prefetch(
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
-        fetcher = Fetcher(store=meter, cache=cache, nursery=services, limiters=limiters)
+        fetcher = Fetcher(
+            store=meter,
+            cache=cache,
+            nursery=services,
+            limiters=limiters,
+            integrity_tries=integrity_tries,
+        )
         pipeline = Pipeline(
             fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs, note=note
         )

@@ -71,11 +71,14 @@ class SelectedPrefetch:
         except OSError as exc:
             raise UsageError(f"cannot make the directory {self.place}: {exc.strerror}") from exc
         outcome = Outcome(self.size.instance_count, self.size.size_bytes)
-        run_prefetch(self._request, self._placed(), outcome, observe)
+        run_prefetch(self._request, self._placed(), outcome, observe, self._laid_out)
         return outcome
 
+    def _laid_out(self) -> Iterator[tuple[Series, str]]:
+        return self._catalog.series_paths(self._rows, self._template)
+
     def _placed(self) -> Iterator[tuple[Series, str]]:
-        placed = self._catalog.series_paths(self._rows, self._template)
+        placed = self._laid_out()
         if self._request.download_dir is not None:
             return placed
         # The cache has a directory for each series, whatever the template.

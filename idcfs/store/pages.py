@@ -88,7 +88,7 @@ def _stored_object(content: Element, space: str, is_url_encoded: bool) -> Stored
     return StoredObject(
         key=_decoded(key) if is_url_encoded else key,
         size_bytes=int(size),
-        mtime_ns=_nanoseconds(modified),
+        mtime_ns=nanoseconds_of(modified),
         etag=bare_etag(etag),
     )
 
@@ -99,7 +99,7 @@ def _decoded(key: str) -> str:
     return unquote_plus(key) if "%" in simple or "+" in simple else simple
 
 
-def _nanoseconds(moment: str) -> int:
+def nanoseconds_of(moment: str) -> int:
     """Return a time in ISO 8601, UTC unless it says otherwise, since the epoch."""
     time = datetime.fromisoformat(moment)
     if time.tzinfo is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,7 +85,18 @@ def test_both_programs_make_the_same_tree_and_mend_it(
         done = run(script, tree, programs, replica)
         assert done.returncode == 0, done.stderr
     theirs, ours = trees
+    lists = [list(tree.glob("idc-files-*.jsonl")) for tree in trees]
+    told = [[json.loads(line) for line in path.read_text().splitlines()] for (path,) in lists]
+    their_list, our_list = (
+        sorted((each["key"], each["etag"], each["size"], each["type"]) for each in lines)
+        for lines in told
+    )
+    assert their_list == our_list
+    assert [path.name for (path,) in lists] == [lists[0][0].name] * 2
+    for (path,) in lists:
+        path.unlink()
     files = files_below(theirs)
+    assert len(our_list) == len(files)
     assert files == files_below(ours)
     objects = sum(len(replica.objects_of(series)) for series in chosen)
     assert len(files) == objects

@@ -81,7 +81,7 @@ def test_answers_of_the_server_become_errno_and_pass(
         f"--patient-id={series.patient_id}",
         endpoint_url=proxy.endpoint_url,
         cache_dir=tmp_path / "cache",
-        expected_log=[target.key],
+        expected_log=[target.key, "--script run.sh"],
     ) as mount:
         path = mount.path / default_path(series) / target.name
         with raises_errno(expected):

@@ -168,3 +168,11 @@ def test_a_package_that_is_missing_is_named(
     query = idc.query("SELECT 1")
     with pytest.raises(MissingPackageError, match=f"pip install {package}$"):
         {"pandas": query.pandas, "polars": query.polars, "pyarrow": query.arrow}[package]()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_prefetch_that_the_store_refused_tells_the_way_round(refused: bool) -> None:
+    report = idcfs.Report(1, 0, 0, 0, 0, (), "refused", 0.1, out_of_reach=refused)
+    with pytest.raises(idcfs.IncompletePrefetchError) as caught:
+        report.raise_if_incomplete()
+    assert ("idcfs prefetch --from-dir" in str(caught.value)) is refused
