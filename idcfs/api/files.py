@@ -108,11 +108,13 @@ class Remote:
         verify: Literal["full", "length"],
         cache_size: str | None,
         min_free: str | None,
+        limit_rate: int | str | None,
         report_path: Path | None,
         from_dir: Path | None,
     ) -> PrefetchRequest:
         """Return the request for a prefetch from here."""
         from idcfs.prefetch.job import PrefetchRequest
+        from idcfs.prefetch.limit import parse_rate
         from idcfs.prefetch.targets import Verify
 
         if verify not in ("full", "length"):
@@ -128,6 +130,7 @@ class Remote:
             verify=Verify(verify),
             cache_size=cache_size,
             min_free=min_free,
+            bytes_per_s=None if limit_rate is None else parse_rate(str(limit_rate)),
             report_path=report_path,
             from_dir=from_dir,
         )

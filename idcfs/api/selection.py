@@ -130,6 +130,7 @@ class Selection:
         verify: Literal["full", "length"] = "full",
         cache_size: str | None = None,
         min_free: str | None = None,
+        limit_rate: int | str | None = None,
         report: str | os.PathLike[str] | None = None,
         from_dir: str | os.PathLike[str] | None = None,
         progress: Callable[[Progress], None] | bool = False,
@@ -137,6 +138,7 @@ class Selection:
     ) -> Report:
         """Bring all files to a directory, or else into the cache; what is there stays.
 
+        `limit_rate` is bytes a second, over all connections together, or "10MB".
         The file `report` gets a line of JSON for each file as it ends, and one that sums up.
         With `from_dir` they are taken from there, where they were brought from another machine.
         `progress` is called some times a second; True draws a bar, in notebooks too. What
@@ -153,6 +155,7 @@ class Selection:
             verify=verify,
             cache_size=cache_size,
             min_free=min_free,
+            limit_rate=limit_rate,
             report_path=Path(report).absolute() if report is not None else None,
             from_dir=Path(from_dir).absolute() if from_dir is not None else None,
         )

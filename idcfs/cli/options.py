@@ -167,6 +167,26 @@ class _Amount(click.types.StringParamType):
         return text
 
 
+class Rate(click.types.StringParamType):
+    """Bytes a second, such as "10MB": checked here, so that it is a usage error of the option."""
+
+    name = "rate"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return it as it is. Fails as a usage error."""
+        from idcfs.errors import UsageError
+        from idcfs.prefetch.limit import parse_rate
+
+        text = str(value)  # a number, in config.toml
+        try:
+            parse_rate(text)
+        except UsageError as exc:
+            self.fail(str(exc), param, ctx)
+        return text
+
+
 def limit_options(command: Command) -> Command:
     """Add `--cache-size`, `--min-free` and `--cache-shared`."""
     command = click.option(

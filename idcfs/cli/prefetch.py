@@ -13,6 +13,7 @@ import click
 from idcfs.cli.console import complain, complain_of_each, human_bytes
 from idcfs.cli.options import (
     NonEmptyPath,
+    Rate,
     endpoint_options,
     index_option,
     limit_options,
@@ -79,6 +80,12 @@ _COLUMNS, _ROWS = 80, 24
     " its MD5 too, where the store gives one, or by its length alone.",
 )
 @click.option(
+    "--limit-rate",
+    type=Rate(),
+    metavar="RATE",
+    help="Fetch no more than so many bytes a second, over all connections together: 10MB, 500k.",
+)
+@click.option(
     "--report",
     "report_path",
     type=NonEmptyPath(dir_okay=False),
@@ -103,6 +110,7 @@ def prefetch(
     dry_run: bool,
     jobs: int,
     verify: Literal["length", "full"],
+    limit_rate: str | None,
     report_path: Path | None,
 ) -> int:
     """Bring a selection to a directory, or into the cache.
@@ -117,6 +125,7 @@ def prefetch(
     from idcfs.cli.chosen import choose
     from idcfs.mount.mountpoints import keep_off_mounts
     from idcfs.prefetch.job import PrefetchRequest
+    from idcfs.prefetch.limit import parse_rate
     from idcfs.prefetch.selected import SelectedPrefetch
     from idcfs.prefetch.targets import Verify
 
@@ -134,6 +143,7 @@ def prefetch(
         cache_size=cache_size,
         cache_shared=cache_shared,
         min_free=min_free,
+        bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
         report_path=report_path.absolute() if report_path else None,
         from_dir=from_dir.absolute() if from_dir else None,
     )

@@ -15,6 +15,7 @@ import trio
 from idcfs.cache.opening import open_cache
 from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
 from idcfs.prefetch.carried import CarriedStore
+from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.report import ReportFile
@@ -66,6 +67,8 @@ class PrefetchRequest:
     """The cache's limits, as `idcfs.cache.limits` understands them."""
     cache_shared: bool | None = None
     """Whether several hosts share the cache directory; None for what was last said of it."""
+    bytes_per_s: int | None = None
+    """No more of objects' content than this comes over the network; None for no limit."""
     report_path: Path | None = None
     """Gets a line of JSON for each file, and one that sums up."""
     from_dir: Path | None = None
@@ -168,11 +171,14 @@ def _run(
 
 def _make_store(request: PrefetchRequest, layout: Layout) -> ObjectStore:
     if request.from_dir is None:
-        return S3Store(
+        store = S3Store(
             endpoint_url=request.endpoint_url,
             source=request.source,
             max_connections=request.jobs + _LISTING_THREADS,
         )
+        if request.bytes_per_s is None:
+            return store
+        return LimitedStore(store, RateLimit(request.bytes_per_s))
     remote = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,

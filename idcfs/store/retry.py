@@ -75,6 +75,10 @@ class Attempts:
         if self._fresh_bytes >= _PROGRESS_BYTES:
             self._progress_at = self._clock()
 
+    def excuse(self, busy_s: float) -> None:
+        """Note that for so long the reader, who may hold to a rate, did not take what came."""
+        self._progress_at += busy_s
+
     def wait_or_raise(self, error: StoreError) -> None:
         """Wait before the next attempt, or raise `error` if there is to be none.
 

@@ -8,6 +8,7 @@ with it, when the first one is due, and botocore when one is unusual.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,9 @@ class S3Store:
                     for chunk in body:
                         offset += len(chunk)
                         attempts.progressed(len(chunk))
+                        taken_at_s = time.monotonic()
                         yield chunk
+                        attempts.excuse(time.monotonic() - taken_at_s)
             except (StoreUnavailableError, BodyMismatchError) as exc:
                 attempts.wait_or_raise(exc)
 

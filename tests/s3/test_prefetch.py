@@ -9,6 +9,7 @@ import pty
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,6 +280,26 @@ def test_a_report_that_cannot_be_written(replica: ServedReplica, prefetch: Prefe
     assert done.returncode == 1
     assert done.stderr.count("/dev/full: cannot write the report: No space left on device") == 1
     assert prefetch.files() == expected(replica, COLLECTION)
+
+
+def test_a_rate_is_kept_to(replica: ServedReplica, prefetch: Prefetch) -> None:
+    wanted = expected(replica, COLLECTION)
+    size = sum(
+        built.size_bytes
+        for series in replica.series
+        if series.collection_id == COLLECTION
+        for built in replica.objects_of(series)
+    )
+    rate = size // 2
+    into = f"--download-dir={prefetch.root}"
+    started_s = time.monotonic()
+    done = prefetch(selected(replica, COLLECTION), into, f"--limit-rate={rate}")
+    assert done.returncode == 0, done.stderr
+    assert prefetch.files() == wanted
+    assert time.monotonic() - started_s >= size / rate
+    done = prefetch(selected(replica, COLLECTION), into, "--limit-rate=80%")
+    assert done.returncode == 2
+    assert "'80%' is not a rate: write bytes a second" in done.stderr
 
 
 def first_time(share: int) -> Callable[[Request], bool]:

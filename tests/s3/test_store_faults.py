@@ -466,6 +466,16 @@ def test_a_link_that_makes_progress_is_never_given_up() -> None:
         attempts.wait_or_raise(StoreUnavailableError("stalled"))
 
 
+def test_time_that_the_reader_took_is_not_held_against_the_store() -> None:
+    clock = _Clock()
+    attempts = Attempts(policy=RetryPolicy(), sleep=clock.sleep, clock=clock)
+    attempts.progressed(1000)
+    clock.now_s += 3600
+    attempts.excuse(3590)
+    attempts.wait_or_raise(StoreUnavailableError("reset"))
+    assert 3600 < clock.now_s < 3601
+
+
 @pytest.mark.parametrize(("asked_s", "expected_s"), [(3.0, 3.0), (600.0, 5.0), (0.0, 0.2)])
 def test_a_store_that_asks_for_a_pause_gets_it_within_limits(
     asked_s: float, expected_s: float
