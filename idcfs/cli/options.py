@@ -148,7 +148,7 @@ def endpoint_options(command: Command) -> Command:
     )(command)
 
 
-class _Amount(click.types.StringParamType):
+class Amount(click.types.StringParamType):
     """A size such as "50G" or "80%", checked here and worked out where the disk is known."""
 
     name = "size"
@@ -156,6 +156,7 @@ class _Amount(click.types.StringParamType):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
+        """Return it as it was said. Fails as a usage error if it is no size."""
         from idcfs.cache.limits import parse_amount
         from idcfs.errors import UsageError
 
@@ -197,13 +198,13 @@ def limit_options(command: Command) -> Command:
     )(command)
     command = click.option(
         "--min-free",
-        type=_Amount(),
+        type=Amount(),
         metavar="SIZE",
         help="Leave so much of the cache's disk free.  [default: 1 GB, or 5% of a small disk]",
     )(command)
     return click.option(
         "--cache-size",
-        type=_Amount(),
+        type=Amount(),
         metavar="SIZE",
         help="Let the cache take so much: 50G, 500MB, 1.5TiB, 80% of its disk, or none for no"
         " limit.  [default: 50 GB, or half of what is free]",

@@ -12,6 +12,7 @@ import click
 
 from idcfs.cli.console import complain, complain_of_each, human_bytes
 from idcfs.cli.options import (
+    Amount,
     NonEmptyPath,
     Rate,
     endpoint_options,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cli.options import Selected
+    from idcfs.prefetch.batches import Streaming
     from idcfs.prefetch.job import Observer
     from idcfs.prefetch.outcome import Outcome
     from idcfs.prefetch.selected import SelectedPrefetch
@@ -92,6 +94,24 @@ _COLUMNS, _ROWS = 80, 24
     metavar="FILE",
     help="Write a line of JSON there for each file as it ends, and one that sums up.",
 )
+@click.option(
+    "--exec",
+    "command",
+    metavar="COMMAND",
+    help="Run COMMAND by the shell on each series once it is whole, in --download-dir:"
+    ' "$SERIES_DIR" is its directory, "$SERIES_UUID" its UUID.',
+)
+@click.option(
+    "--exec-remove",
+    is_flag=True,
+    help="Remove a series' files when COMMAND has ended well on it.",
+)
+@click.option(
+    "--batch-size",
+    type=Amount(),
+    metavar="SIZE",
+    help="Have so much there at once: the next series come when COMMAND has seen these.",
+)
 @name_option
 @log_option
 def prefetch(
@@ -112,6 +132,9 @@ def prefetch(
     verify: Literal["length", "full"],
     limit_rate: str | None,
     report_path: Path | None,
+    command: str | None,
+    exec_remove: bool,
+    batch_size: str | None,
 ) -> int:
     """Bring a selection to a directory, or into the cache.
 
@@ -146,6 +169,7 @@ def prefetch(
         bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
         report_path=report_path.absolute() if report_path else None,
         from_dir=from_dir.absolute() if from_dir else None,
+        streaming=_streaming(command, exec_remove, batch_size, download_dir, from_dir),
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)
@@ -154,6 +178,32 @@ def prefetch(
     job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
     status = _tell(job) if dry_run else _run(job)
     return status or int(bool(chosen.problems))
+
+
+def _streaming(
+    command: str | None,
+    removes: bool,
+    batch_size: str | None,
+    download_dir: Path | None,
+    from_dir: Path | None,
+) -> Streaming | None:
+    from idcfs.cache.limits import parse_amount
+    from idcfs.prefetch.batches import Streaming
+
+    if command is None:
+        if removes or batch_size:
+            raise UsageError("--batch-size and --exec-remove say something of --exec: name that")
+        return None
+    if not command.strip():
+        raise UsageError("--exec takes a command, and it is empty")
+    if download_dir is None:
+        raise UsageError("--exec runs on files in a directory: name it with --download-dir")
+    if removes and from_dir and from_dir.resolve() == download_dir.resolve():
+        raise UsageError("--exec-remove would remove the files of --from-dir themselves")
+    batch_bytes = parse_amount(batch_size, 0) if batch_size else None
+    if batch_size and not batch_bytes:
+        raise UsageError(f"--batch-size takes a size such as 200G, not {batch_size}")
+    return Streaming(command, removes, batch_bytes)
 
 
 def _all_listed(from_dir: Path) -> Selected:
@@ -254,6 +304,11 @@ def _report(outcome: Outcome, elapsed_s: float) -> int:
         f"{len(outcome.failures):,} failed; {elapsed_s:.1f} s"
     )
     click.echo(summary)
+    if outcome.commands_done or outcome.skipped_series:
+        click.echo(
+            f"the command ended well on {outcome.commands_done:,} series, "
+            f"and had on {outcome.skipped_series:,} before"
+        )
     left = outcome.total_files - outcome.done_files
     if outcome.gave_up is not None:
         complain(f"gave up with {left:,} files to go: {outcome.gave_up}")

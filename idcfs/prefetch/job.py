@@ -14,7 +14,9 @@ import trio
 
 from idcfs.cache.opening import open_cache
 from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
+from idcfs.prefetch.batches import split, when_there_is_room
 from idcfs.prefetch.carried import CarriedStore
+from idcfs.prefetch.commands import Done, SeriesCommands
 from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
@@ -25,11 +27,12 @@ from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from idcfs.cache import Cache
     from idcfs.model import Series
+    from idcfs.prefetch.batches import Batch, Streaming
     from idcfs.prefetch.carried import Layout
     from idcfs.prefetch.outcome import Ending, Outcome
     from idcfs.store import ObjectStore
@@ -73,6 +76,8 @@ class PrefetchRequest:
     """Gets a line of JSON for each file, and one that sums up."""
     from_dir: Path | None = None
     """Files that were fetched elsewhere; nothing but listings then comes from the store."""
+    streaming: Streaming | None = None
+    """What is done with each series in `download_dir`, and in what batches they come."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -149,24 +154,55 @@ def _run(
         keep_limits=True,
     ).cache
     target = _make_target(request, cache)
+    bring = functools.partial(
+        prefetch,
+        store=store,
+        cache=cache,
+        target=target,
+        outcome=outcome,
+        observe=observe,
+        note=note,
+        jobs=request.jobs,
+        integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
+    )
     try:
-        trio.run(
-            functools.partial(
-                prefetch,
-                placed,
-                store=store,
-                cache=cache,
-                target=target,
-                outcome=outcome,
-                observe=observe,
-                note=note,
-                jobs=request.jobs,
-                integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
-            )
-        )
+        if request.streaming is None or request.download_dir is None:
+            trio.run(bring, placed)
+        else:
+            _stream(request.streaming, request.download_dir, placed, target, outcome, bring)
     finally:
         store.close()
         cache.close()
+
+
+def _stream(
+    streaming: Streaming,
+    root: Path,
+    placed: Iterator[tuple[Series, str]],
+    target: Target,
+    outcome: Outcome,
+    bring: Callable[..., Awaitable[None]],
+) -> None:
+    """Bring batch after batch, and have the command see each series."""
+    done = Done(root, streaming.command)
+
+    def present(batch: Batch) -> Iterator[int]:
+        return (target.present_bytes(series, directory) for series, directory in batch)
+
+    batches = split(_skip(placed, done, outcome), streaming.batch_bytes)
+    for batch in when_there_is_room(batches, root, outcome, present):
+        commands = SeriesCommands(streaming, root, done, outcome)
+        trio.run(functools.partial(bring, iter(batch), commands=commands))
+
+
+def _skip(
+    placed: Iterator[tuple[Series, str]], done: Done, outcome: Outcome
+) -> Iterator[tuple[Series, str]]:
+    for series, directory in placed:
+        if series.uuid in done:
+            outcome.skip(series)
+        else:
+            yield series, directory
 
 
 def _make_store(request: PrefetchRequest, layout: Layout) -> ObjectStore:
@@ -201,6 +237,7 @@ async def prefetch(
     note: Note,
     jobs: int,
     integrity_tries: int = INTEGRITY_TRIES,
+    commands: SeriesCommands | None = None,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`."""
     meter = MeteredStore(store)
@@ -221,9 +258,14 @@ async def prefetch(
             fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs, note=note
         )
         try:
-            await services.start(_stop_at_signal, pipeline, outcome)
+            stopped = [pipeline] if commands is None else [pipeline, commands]
+            await services.start(_stop_at_signal, stopped, outcome)
             services.start_soon(_watch, outcome, meter, observe)
-            await pipeline.run(placed)
+            if commands is None:
+                await pipeline.run(placed)
+            else:
+                async with commands.running() as pipeline.finished:
+                    await pipeline.run(placed)
             observe(outcome, 0)
         finally:
             services.cancel_scope.cancel()
@@ -231,7 +273,10 @@ async def prefetch(
 
 
 async def _stop_at_signal(
-    pipeline: Pipeline, outcome: Outcome, *, task_status: trio.TaskStatus[None]
+    stopped: Sequence[Pipeline | SeriesCommands],
+    outcome: Outcome,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
     if threading.current_thread() is not threading.main_thread():
         task_status.started()  # signals belong to the main thread, which is somebody else's
@@ -240,7 +285,8 @@ async def _stop_at_signal(
         task_status.started()
         async for _ in signals:
             outcome.interrupted = True
-            pipeline.stop()
+            for each in stopped:
+                each.stop()
 
 
 async def _watch(outcome: Outcome, meter: MeteredStore, observe: Observer) -> None:

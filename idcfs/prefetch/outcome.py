@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from idcfs.model import Checksum, SeriesUUID
+    from idcfs.model import Checksum, Series, SeriesUUID
 
 Told = Literal["fetched", "present", "failed"]
 """What becomes of a file; `present` was there already, and right."""
@@ -67,6 +67,10 @@ class Outcome:
     """A signal ended it early."""
     gave_up: str | None = None
     """Why it ended early by itself and, once it has ended, how many files it did not try."""
+    commands_done: int = 0
+    """Series on which the user's command has ended well."""
+    skipped_series: int = 0
+    """Series on which it had ended well before. They are not among the files."""
     out_of_reach: bool = False
     """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
 
@@ -81,6 +85,12 @@ class Outcome:
         else:
             self.present_files += 1
             self.present_bytes += ending.size_bytes or 0
+
+    def skip(self, series: Series) -> None:
+        """Leave out a series of which nothing is to be done."""
+        self.skipped_series += 1
+        self.total_files -= series.instance_count or 0
+        self.total_bytes -= series.size_bytes
 
     @property
     def done_files(self) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from idcfs.fetch import Fetcher
-    from idcfs.model import Checksum, Series, SeriesUUID
+    from idcfs.model import Checksum, Listing, Series, SeriesUUID
     from idcfs.prefetch.metered import MeteredStore
     from idcfs.prefetch.outcome import Told
     from idcfs.prefetch.targets import Target
@@ -46,13 +46,16 @@ or a full disk."""
 _DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Listed:
     """A series, its directory, and which of its series each name in there belongs to."""
 
     series: Series
     directory: str
     owners: dict[str, SeriesUUID]
+    listing: Listing | None = None
+    files_left: int = 0
+    """How many of its files are not there yet; never 0 for a series that is not whole."""
 
 
 @dataclass(slots=True)
@@ -67,6 +70,8 @@ class Pipeline:
     """Files brought at once."""
     note: Callable[[Ending], None]
     """Told of each file that ends, and of each series that cannot be listed."""
+    finished: Callable[[Series, str, Listing], None] = lambda *_: None
+    """Told of each series, and its directory, once all its files are there."""
     _failed_in_a_row: int = 0
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -134,6 +139,7 @@ class Pipeline:
         listing = await self.fetcher.listing(series)
         self._failed_in_a_row = 0
         count = len(listing.instances)
+        listed.listing, listed.files_left = listing, max(count, expected or 0)
         if expected is not None and count < expected:
             reason = f"the store lists {count:,} files, the index expects {expected:,}"
             self._end_series(series, reason, 0)
@@ -164,6 +170,7 @@ class Pipeline:
                     self._failed_in_a_row = 0
                     told: Told = "fetched" if brought.fetched else "present"
                     self._end(listed, instance, told, brought.checksum)
+                    self._tick_off(listed)
                 finally:
                     self.meter.settle(ref.key)
 
@@ -179,6 +186,11 @@ class Pipeline:
         place = self.target.place(ref, listed.directory)
         size_bytes = instance.size_bytes
         self._note(Ending(ref.series, ref.url, place, told, size_bytes, checksum, reason))
+
+    def _tick_off(self, listed: _Listed) -> None:
+        listed.files_left -= 1
+        if not listed.files_left and listed.listing is not None:
+            self.finished(listed.series, listed.directory, listed.listing)
 
     def _end_series(self, series: Series, reason: str, file_count: int) -> None:
         """Note a series of which some files, or all, cannot be named."""

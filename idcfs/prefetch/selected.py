@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from idcfs.errors import UsageError
+from idcfs.prefetch.batches import batch_space, largest_batch
+from idcfs.prefetch.commands import Done
 from idcfs.prefetch.job import find_present, run_prefetch
 from idcfs.prefetch.outcome import Outcome
 from idcfs.prefetch.space import measure, measure_cache
@@ -51,6 +53,13 @@ class SelectedPrefetch:
                     size_bytes=self.size.size_bytes,
                     file_count=self.size.instance_count,
                     series=lambda: self._catalog.uuids(self._rows),
+                )
+            if request.streaming is not None:
+                done = Done(request.download_dir, request.streaming.command)
+                left = (each for each in self._placed() if each[0].uuid not in done)
+                batch = largest_batch(left, request.streaming.batch_bytes)
+                return batch_space(
+                    batch, request.download_dir, lambda: find_present(request, iter(batch))
                 )
             return measure(
                 request.download_dir,
