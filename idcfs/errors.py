@@ -54,6 +54,12 @@ class StoreUnavailableError(StoreError):
     """Whether the store said that too much is asked of it (429, 503 Slow Down)."""
     retry_after_s: float | None = None
     """How long it asked to be left alone, if it said."""
+    no_connection: bool = False
+    """Whether not even a connection could be made, so that other requests will fare alike."""
+    is_told: bool = False
+    """Whether the log has been told of the outage that it belongs to."""
+    fault: str = ""
+    """The message without what was being done."""
 
 
 class IntegrityError(StoreError):

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyfuse3
 
-from idcfs.errors import IdcfsError, NoSuchAttributeError, NoSuchEntryError
+from idcfs.errors import (
+    IdcfsError,
+    NoSuchAttributeError,
+    NoSuchEntryError,
+    StoreUnavailableError,
+)
 from idcfs.fuse.errno_table import errno_of
 from idcfs.model import Extent
 from idcfs.vfs.attributes import FRAGMENT_BYTES, TTL_S
@@ -54,7 +59,10 @@ def _handler(
             raise pyfuse3.FUSEError(errno.ENODATA) from None
         except IdcfsError as exc:
             self._figures.errors[type(exc).__name__] += 1
-            logger.warning("%s: %s", method.__name__, exc)
+            is_told = isinstance(exc, StoreUnavailableError) and exc.is_told
+            logger.log(
+                logging.DEBUG if is_told else logging.WARNING, "%s: %s", method.__name__, exc
+            )
             raise pyfuse3.FUSEError(errno_of(exc)) from exc
         except pyfuse3.FUSEError:
             raise

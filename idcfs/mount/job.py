@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OUTAGE_REST_S = 3.0
+"""So late a mount may notice that the network is back. One reader in so long waits for
+a connection, five seconds where nothing answers at all; the others get their error at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class MountRequest:
@@ -86,6 +90,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         endpoint_url=request.endpoint_url,
         source=request.source,
         max_connections=MAX_TRANSFERS,
+        outage_rest_s=_OUTAGE_REST_S,
     )
     cache = open_cache(
         request.cache_dir,

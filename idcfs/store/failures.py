@@ -24,6 +24,12 @@ NO_CONNECTION = (
 NO_ANSWER = (StoreUnavailableError, "{endpoint} stopped answering; " + _CHECK)
 NO_TLS = (StoreUnavailableError, "no TLS connection to {endpoint} ({reason}); " + _CHECK)
 UNREACHABLE = (StoreUnavailableError, "{endpoint} cannot be reached ({reason}); " + _CHECK)
+NO_PROXY = (
+    StoreUnavailableError,
+    "the proxy on the way to {endpoint} does not answer ({reason}); check HTTPS_PROXY and"
+    " HTTP_PROXY",
+)
+_NO_CONNECTIONS = (NO_CONNECTION, NO_TLS, UNREACHABLE, NO_PROXY)
 BROKEN = (StoreUnavailableError, "the connection to {endpoint} broke ({reason}); " + _CHECK)
 NOT_S3 = (
     StoreError,
@@ -71,7 +77,11 @@ def make_error(failure: Failure, action: str, endpoint: str, **words: str) -> St
         name: _printable(word)[:_LONGEST_REASON]
         for name, word in {"endpoint": endpoint, **words}.items()
     }
-    return kind(f"{_printable(action)}: {text.format(**words)}")
+    fault = text.format(**words)
+    error = kind(f"{_printable(action)}: {fault}")
+    if isinstance(error, StoreUnavailableError):
+        error.fault, error.no_connection = fault, failure in _NO_CONNECTIONS
+    return error
 
 
 def not_s3(action: str, endpoint: str) -> StoreError:

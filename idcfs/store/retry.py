@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.errors import StoreError
+    from idcfs.store.outage import Outage
 
 _PROGRESS_BYTES = 1 << 20
 """An attempt that brought this much starts the count of failures and the clock anew: a
@@ -60,10 +61,12 @@ class Attempts:
         *,
         policy: RetryPolicy,
         sleep: Callable[[float], object],
+        outage: Outage,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
         self._sleep = sleep
+        self._outage = outage
         self._clock = clock
         self._failures = 0
         self._fresh_bytes = 0
@@ -82,12 +85,16 @@ class Attempts:
     def wait_or_raise(self, error: StoreError) -> None:
         """Wait before the next attempt, or raise `error` if there is to be none.
 
+        There is none while the store is known to be out of reach, which giving up may begin.
         A store that asks for a longer pause gets it, as far as the policy's longest.
         """
         self._failures = 1 if self._fresh_bytes >= _PROGRESS_BYTES else self._failures + 1
         self._fresh_bytes = 0
         idle_s = self._clock() - self._progress_at
-        if self._failures >= self._policy.attempts or idle_s >= self._policy.patience_s:
+        spent = self._failures >= self._policy.attempts or idle_s >= self._policy.patience_s
+        if spent or self._outage.is_on:
+            if isinstance(error, StoreUnavailableError):
+                self._outage.note(error)
             raise error
         # Half of the pause is random, so that the threads which failed together
         # do not come back together.

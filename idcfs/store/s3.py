@@ -16,6 +16,7 @@ from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.model import Extent
 from idcfs.store.bodies import BodyMismatchError
 from idcfs.store.endpoint import Source, get_endpoint, object_url
+from idcfs.store.outage import Outage
 from idcfs.store.retry import DEFAULT_POLICY, Attempts, RetryPolicy
 from idcfs.store.slices import EndlessError, Slice, UnorderedError, Walking, cut, walk
 
@@ -53,13 +54,19 @@ class S3Store:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 20.0,
         retry: RetryPolicy = DEFAULT_POLICY,
+        outage_rest_s: float | None = None,
     ) -> None:
-        """Raises UsageError for an endpoint that is no URL. Asks nothing of the network."""
+        """Asks nothing of the network. Raises UsageError for an endpoint that is no URL.
+
+        Once no connection could be made, one request in `outage_rest_s` tries whether it
+        can again, and the others fail at once; with None, each tries for itself.
+        """
         self._endpoint = get_endpoint(endpoint_url, source)
         self._max_connections = max_connections
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._retry = retry
+        self._outage = Outage(outage_rest_s)
         self._slots = threading.BoundedSemaphore(max_connections)
         # Listings leave two thirds of the connections to objects, and a wide one takes no
         # more threads than connections.
@@ -107,11 +114,15 @@ class S3Store:
     def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
         """Return the checksums that the store keeps of a whole object besides its ETag."""
         bucket = self._endpoint.bucket_name(bucket)
+        action = f"cannot read {object_url(bucket, key)}"
         attempts = self._attempts()
         while True:
+            sender = self._get_sender()
             try:
-                with self._slots:
-                    return self._get_sender().find_checksums(bucket, key, etag)
+                with self._outage.admit(action), self._slots:
+                    checksums = sender.find_checksums(bucket, key, etag)
+                self._outage.end()
+                return checksums
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
 
@@ -137,11 +148,15 @@ class S3Store:
     def _list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
     ) -> Page:
+        action = f"cannot list {object_url(bucket, prefix)}"
         attempts = self._attempts()
         while True:
+            sender = self._get_sender()
             try:
-                with self._listing_slots, self._slots:
-                    return self._get_sender().list_page(bucket, prefix, start_after, token)
+                with self._outage.admit(action), self._listing_slots, self._slots:
+                    page = sender.list_page(bucket, prefix, start_after, token)
+                self._outage.end()
+                return page
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
 
@@ -149,6 +164,7 @@ class S3Store:
         self, bucket: str, key: str, extent: Extent, etag: str, offered: OfferedSink | None
     ) -> Generator[memoryview, None, None]:
         """Yield the bytes of `extent`, resuming behind the last one after a break."""
+        action = f"cannot read {object_url(bucket, key)}"
         attempts = self._attempts()
         offset = extent.offset
         while offset < extent.end:
@@ -156,7 +172,12 @@ class S3Store:
             try:
                 is_whole = offered is not None and rest == extent
                 sender = self._get_sender()
-                with self._slots, sender.open_extent(bucket, key, rest, etag, is_whole) as body:
+                with (
+                    self._outage.admit(action),
+                    self._slots,
+                    sender.open_extent(bucket, key, rest, etag, is_whole) as body,
+                ):
+                    self._outage.end()
                     if offered is not None and body.checksums:
                         offered(body.checksums)
                     for chunk in body:
@@ -169,7 +190,7 @@ class S3Store:
                 attempts.wait_or_raise(exc)
 
     def _attempts(self) -> Attempts:
-        return Attempts(policy=self._retry, sleep=self._closed.wait)
+        return Attempts(policy=self._retry, sleep=self._closed.wait, outage=self._outage)
 
     def _get_sender(self) -> Sender:
         # Quick once the sender is there, so the lock is never held for long by two.

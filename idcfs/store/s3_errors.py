@@ -13,7 +13,7 @@ from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 from urllib3 import exceptions as http
 
-from idcfs.errors import StoreError, StoreUnavailableError
+from idcfs.errors import StoreError
 from idcfs.store import failures
 from idcfs.store.failures import Failure, answer_error, make_error, reason_of
 
@@ -25,17 +25,12 @@ _UNTRUSTED = (
     "the certificate of {endpoint} is not trusted; where a proxy inspects TLS, name its"
     " CA file in AWS_CA_BUNDLE",
 )
-_NO_PROXY = (
-    StoreUnavailableError,
-    "the proxy on the way to {endpoint} does not answer ({reason}); check HTTPS_PROXY and"
-    " HTTP_PROXY",
-)
 
 # Exception → our error, and what to tell. The first that fits counts.
 _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], Failure], ...] = (
     ((aws.ConnectTimeoutError, http.ConnectTimeoutError), failures.NO_CONNECTION),
     ((aws.ReadTimeoutError, http.ReadTimeoutError, TimeoutError), failures.NO_ANSWER),
-    ((aws.ProxyConnectionError, http.ProxyError), _NO_PROXY),
+    ((aws.ProxyConnectionError, http.ProxyError), failures.NO_PROXY),
     ((aws.SSLError, http.SSLError), failures.NO_TLS),
     ((aws.EndpointConnectionError,), failures.UNREACHABLE),
     ((aws.ConnectionError, aws.HTTPClientError, http.HTTPError, OSError), failures.BROKEN),

@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -49,17 +48,34 @@ def test_what_was_read_once_is_served_without_the_server_also_after_a_remount(
         )
     own_replica.store.stop()
     with mount_at(
-        f"--patient-id={series.patient_id}", expected_log=["cannot be reached"], **options
+        "--collection-id=lidc_idri",
+        expected_log=["cannot be reached", "is back"],
+        **options,
     ) as mount:
         directory = mount.path / default_path(series)
         assert len(os.listdir(directory)) == series.instance_count
-        assert (directory / some.name).read_bytes() == some.path.read_bytes()
-        started = time.monotonic()
+        uncached = [next(patient.glob("*/*")) for patient in sorted(mount.path.glob("*/*"))[:50]]
         with raises_errno(errno.ENETUNREACH):
             (directory / others[0].name).read_bytes()
-        assert time.monotonic() - started < 30
+        for path in uncached:
+            with raises_errno(errno.ENETUNREACH):
+                os.listdir(path)
+        # Each tells of itself that tries by itself, which takes it two seconds.
+        assert mount.log.count("WARNING") == 1, mount.log
+        assert (directory / some.name).read_bytes() == some.path.read_bytes()
         own_replica.store.start()
+        wait_until(lambda: can_be_read(directory / others[0].name), "the store is found again")
         assert (directory / others[0].name).read_bytes() == others[0].path.read_bytes()
+        assert mount.log.count("WARNING") == 2, mount.log
+
+
+def can_be_read(path: Path) -> bool:
+    try:
+        return path.read_bytes() != b""
+    except OSError as exc:
+        if exc.errno == errno.ENETUNREACH:
+            return False
+        raise
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from idcfs.errors import (
     UsageError,
 )
 from idcfs.model import Extent
+from idcfs.store.outage import Outage
 from idcfs.store.retry import Attempts, RetryPolicy
 from idcfs.store.s3 import S3Store
 from tests.support.faults import Answer
@@ -443,7 +444,9 @@ class _Clock:
 @pytest.mark.parametrize("brought", [0, 1, 1000, 1 << 19, (1 << 20) - 1])
 def test_stalls_of_the_default_timeout_end_within_about_a_minute(brought: int) -> None:
     clock = _Clock()
-    attempts = Attempts(policy=RetryPolicy(attempts=1000), sleep=clock.sleep, clock=clock)
+    attempts = Attempts(
+        policy=RetryPolicy(attempts=1000), sleep=clock.sleep, outage=Outage(None), clock=clock
+    )
 
     def fail_for_ever() -> None:
         while clock.now_s < 600:
@@ -458,7 +461,7 @@ def test_stalls_of_the_default_timeout_end_within_about_a_minute(brought: int) -
 
 def test_a_link_that_makes_progress_is_never_given_up() -> None:
     clock = _Clock()
-    attempts = Attempts(policy=RetryPolicy(), sleep=clock.sleep, clock=clock)
+    attempts = Attempts(policy=RetryPolicy(), sleep=clock.sleep, outage=Outage(None), clock=clock)
     while clock.now_s < 3600:
         for _ in range(4):
             attempts.progressed(1 << 18)
@@ -483,7 +486,9 @@ def test_a_store_that_asks_for_a_pause_gets_it_within_limits(
     clock = _Clock()
     error = StoreUnavailableError("slow down")
     error.retry_after_s = asked_s
-    Attempts(policy=RetryPolicy(), sleep=clock.sleep, clock=clock).wait_or_raise(error)
+    Attempts(
+        policy=RetryPolicy(), sleep=clock.sleep, outage=Outage(None), clock=clock
+    ).wait_or_raise(error)
     assert expected_s / 2 <= clock.now_s <= expected_s
     assert clock.now_s == expected_s or asked_s < expected_s
 

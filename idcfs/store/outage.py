@@ -1,0 +1,100 @@
+"""What is known of a store that cannot be reached, so that not every request finds out anew.
+
+Each operation tries for some two seconds before it gives up on a refused connection, for 45
+where nothing answers. Who walks through directories without a network would wait so long in
+each of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from idcfs.errors import StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
+
+
+class Outage:
+    """The time in which no connection can be made; it may begin and end many times. Any thread.
+
+    It begins with an operation that gave up for want of a connection, and ends with the first
+    answer of the store, be it a refusal. Meanwhile operations fail at once, but for
+    one in `rest_s`, which tries a single time. With None, it never begins.
+    """
+
+    def __init__(
+        self, rest_s: float | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rest_s = rest_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._error: StoreUnavailableError | None = None
+        self._began_s = self._next_try_s = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        """Tell whether the store is known to be out of reach."""
+        return self._error is not None
+
+    @contextmanager
+    def admit(self, action: str) -> Iterator[None]:
+        """Make a request within the block, or raise StoreUnavailableError without.
+
+        `action` opens the message: "cannot list s3://bucket/prefix".
+        """
+        if self._error is not None:
+            self._hold_up(action)
+        try:
+            yield
+        except StoreUnavailableError:
+            raise
+        except StoreError:
+            self.end()
+            raise
+
+    def _hold_up(self, action: str) -> None:
+        """Raise the error of the outage, unless it is time to try again."""
+        with self._lock:
+            now_s = self._clock()
+            if self._error is None or self._rest_s is None:
+                return
+            if now_s >= self._next_try_s:
+                self._next_try_s = now_s + self._rest_s
+                return
+            error = StoreUnavailableError(f"{action}: {self._error.fault}")
+            error.fault = self._error.fault
+        error.no_connection = error.is_told = True
+        raise error
+
+    def note(self, error: StoreUnavailableError) -> None:
+        """Note that an operation gave up. One that found no connection begins an outage."""
+        if self._rest_s is None:
+            return
+        with self._lock:
+            begins = self._error is None
+            if begins and not error.no_connection:
+                return
+            self._error = error  # its reason is the newest
+            error.is_told = True
+            if begins:
+                self._began_s = self._clock()
+                self._next_try_s = self._began_s + self._rest_s
+        if begins:
+            logger.warning("%s; until it is back, what is not in the cache fails at once", error)
+
+    def end(self) -> None:
+        """Note that the store has answered."""
+        if not self.is_on:  # nearly always, and then nobody has to wait for the lock
+            return
+        with self._lock:
+            error, self._error = self._error, None
+            lasted_s = self._clock() - self._began_s
+        if error is not None:
+            logger.warning("the object store is back, after %.0f s", lasted_s)
