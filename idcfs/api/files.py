@@ -104,7 +104,7 @@ class Remote:
         self,
         download_dir: Path | None,
         *,
-        jobs: int,
+        jobs: int | None,
         verify: Literal["full", "length"],
         cache_size: str | None,
         min_free: str | None,
@@ -119,7 +119,7 @@ class Remote:
 
         if verify not in ("full", "length"):
             raise UsageError(f"verify is 'full' or 'length', not {verify!r}")
-        if not 1 <= jobs <= 256:
+        if jobs is not None and not 1 <= jobs <= 256:
             raise UsageError(f"jobs must be 1 to 256, not {jobs}")
         return PrefetchRequest(
             download_dir=download_dir,

@@ -126,7 +126,7 @@ class Selection:
         download_dir: str | os.PathLike[str] | None = None,
         *,
         dir_template: str | None = DEFAULT_TEMPLATE,
-        jobs: int = 16,
+        jobs: int | None = None,
         verify: Literal["full", "length"] = "full",
         cache_size: str | None = None,
         min_free: str | None = None,
@@ -140,6 +140,7 @@ class Selection:
 
         `limit_rate` is bytes a second, over all connections together, or "10MB".
         The file `report` gets a line of JSON for each file as it ends, and one that sums up.
+        `jobs` files are fetched at once or, by default, as many as the link gains from.
         With `from_dir` they are taken from there, where they were brought from another machine.
         `progress` is called some times a second; True draws a bar, in notebooks too. What
         it raises ends the prefetch and comes out of it. Complete files stay, and the same

@@ -69,9 +69,7 @@ _COLUMNS, _ROWS = 80, 24
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
-    default=16,
-    show_default=True,
-    help="Files fetched at once.",
+    help="Files fetched at once; without it, as many as the link gains from (up to 128).",
 )
 @click.option(
     "--verify",
@@ -128,7 +126,7 @@ def prefetch(
     cache_shared: bool | None,
     min_free: str | None,
     dry_run: bool,
-    jobs: int,
+    jobs: int | None,
     verify: Literal["length", "full"],
     limit_rate: str | None,
     report_path: Path | None,

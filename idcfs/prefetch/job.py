@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
 from idcfs.prefetch.batches import split, when_there_is_room
 from idcfs.prefetch.carried import CarriedStore
 from idcfs.prefetch.commands import Done, SeriesCommands
+from idcfs.prefetch.concurrency import FILE_BYTES, Concurrency
 from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.pipeline import Pipeline
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     Note = Callable[[Ending], None]
     """Told of each file that ends."""
 
+logger = logging.getLogger(__name__)
+
 _LISTING_THREADS = 8
 _DISK_THREADS = 16
 _OBSERVED_EVERY_S = 0.2
@@ -62,8 +66,8 @@ class PrefetchRequest:
     """Listings are kept there in any case."""
     endpoint_url: str | None
     source: Source
-    jobs: int
-    """Files fetched at once."""
+    jobs: int | None
+    """Files, or pieces of large ones, fetched at once; None for as many as the link gains from."""
     verify: Verify
     cache_size: str | None = None
     min_free: str | None = None
@@ -144,7 +148,8 @@ def _run(
     layout: Layout,
     note: Note,
 ) -> None:
-    store = _make_store(request, layout)
+    concurrency = Concurrency.fixed(request.jobs) if request.jobs else Concurrency()
+    store = _make_store(request, layout, concurrency)
     cache = open_cache(
         request.cache_dir,
         shared=request.cache_shared,
@@ -162,7 +167,7 @@ def _run(
         outcome=outcome,
         observe=observe,
         note=note,
-        jobs=request.jobs,
+        concurrency=concurrency,
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
     )
     try:
@@ -205,12 +210,13 @@ def _skip(
             yield series, directory
 
 
-def _make_store(request: PrefetchRequest, layout: Layout) -> ObjectStore:
+def _make_store(request: PrefetchRequest, layout: Layout, concurrency: Concurrency) -> ObjectStore:
     if request.from_dir is None:
         store = S3Store(
             endpoint_url=request.endpoint_url,
             source=request.source,
-            max_connections=request.jobs + _LISTING_THREADS,
+            max_connections=concurrency.most + _LISTING_THREADS,
+            pushed_back=concurrency.push_back,
         )
         if request.bytes_per_s is None:
             return store
@@ -235,14 +241,14 @@ async def prefetch(
     outcome: Outcome,
     observe: Observer,
     note: Note,
-    jobs: int,
+    concurrency: Concurrency,
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`."""
     meter = MeteredStore(store)
     limiters = Limiters(
-        objects=trio.CapacityLimiter(jobs),
+        objects=trio.CapacityLimiter(concurrency.limit),
         listings=trio.CapacityLimiter(_LISTING_THREADS),
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
@@ -255,12 +261,18 @@ async def prefetch(
             integrity_tries=integrity_tries,
         )
         pipeline = Pipeline(
-            fetcher=fetcher, target=target, meter=meter, outcome=outcome, jobs=jobs, note=note
+            fetcher=fetcher,
+            target=target,
+            meter=meter,
+            outcome=outcome,
+            jobs=concurrency.most,
+            note=note,
         )
         try:
             stopped = [pipeline] if commands is None else [pipeline, commands]
             await services.start(_stop_at_signal, stopped, outcome)
             services.start_soon(_watch, outcome, meter, observe)
+            services.start_soon(_steer, outcome, meter, concurrency, limiters.objects)
             if commands is None:
                 await pipeline.run(placed)
             else:
@@ -292,4 +304,17 @@ async def _stop_at_signal(
 async def _watch(outcome: Outcome, meter: MeteredStore, observe: Observer) -> None:
     while True:
         observe(outcome, meter.bytes_under_way)
+        await trio.sleep(_OBSERVED_EVERY_S)
+
+
+async def _steer(
+    outcome: Outcome, meter: MeteredStore, concurrency: Concurrency, transfers: trio.CapacityLimiter
+) -> None:
+    while True:
+        files = outcome.fetched_files + outcome.present_files
+        done = outcome.fetched_bytes + meter.bytes_under_way + files * FILE_BYTES
+        limit = concurrency.note(trio.current_time(), done)
+        if limit != transfers.total_tokens:
+            logger.debug("%d transfers at once from now on", limit)
+            transfers.total_tokens = limit
         await trio.sleep(_OBSERVED_EVERY_S)

@@ -67,7 +67,7 @@ class Pipeline:
     meter: MeteredStore
     outcome: Outcome
     jobs: int
-    """Files brought at once."""
+    """Files brought at once, as far as the fetcher's limiters let them."""
     note: Callable[[Ending], None]
     """Told of each file that ends, and of each series that cannot be listed."""
     finished: Callable[[Series, str, Listing], None] = lambda *_: None

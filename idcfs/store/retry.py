@@ -62,11 +62,13 @@ class Attempts:
         policy: RetryPolicy,
         sleep: Callable[[float], object],
         outage: Outage,
+        pushed_back: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
         self._sleep = sleep
         self._outage = outage
+        self._pushed_back = pushed_back
         self._clock = clock
         self._failures = 0
         self._fresh_bytes = 0
@@ -91,6 +93,8 @@ class Attempts:
         self._failures = 1 if self._fresh_bytes >= _PROGRESS_BYTES else self._failures + 1
         self._fresh_bytes = 0
         idle_s = self._clock() - self._progress_at
+        if isinstance(error, StoreUnavailableError) and error.asks_for_less:
+            self._pushed_back()
         spent = self._failures >= self._policy.attempts or idle_s >= self._policy.patience_s
         if spent or self._outage.is_on:
             if isinstance(error, StoreUnavailableError):

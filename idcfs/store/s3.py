@@ -21,7 +21,7 @@ from idcfs.store.retry import DEFAULT_POLICY, Attempts, RetryPolicy
 from idcfs.store.slices import EndlessError, Slice, UnorderedError, Walking, cut, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from idcfs.model import Checksum
     from idcfs.store.pages import Page
@@ -55,11 +55,13 @@ class S3Store:
         read_timeout_s: float = 20.0,
         retry: RetryPolicy = DEFAULT_POLICY,
         outage_rest_s: float | None = None,
+        pushed_back: Callable[[], None] = lambda: None,
     ) -> None:
         """Asks nothing of the network. Raises UsageError for an endpoint that is no URL.
 
         Once no connection could be made, one request in `outage_rest_s` tries whether it
         can again, and the others fail at once; with None, each tries for itself.
+        `pushed_back` is called, in any thread, when the store asks for fewer requests.
         """
         self._endpoint = get_endpoint(endpoint_url, source)
         self._max_connections = max_connections
@@ -67,6 +69,7 @@ class S3Store:
         self._read_timeout_s = read_timeout_s
         self._retry = retry
         self._outage = Outage(outage_rest_s)
+        self._pushed_back = pushed_back
         self._slots = threading.BoundedSemaphore(max_connections)
         # Listings leave two thirds of the connections to objects, and a wide one takes no
         # more threads than connections.
@@ -190,7 +193,12 @@ class S3Store:
                 attempts.wait_or_raise(exc)
 
     def _attempts(self) -> Attempts:
-        return Attempts(policy=self._retry, sleep=self._closed.wait, outage=self._outage)
+        return Attempts(
+            policy=self._retry,
+            sleep=self._closed.wait,
+            outage=self._outage,
+            pushed_back=self._pushed_back,
+        )
 
     def _get_sender(self) -> Sender:
         # Quick once the sender is there, so the lock is never held for long by two.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from idcfs.config import PATH_VARIABLE
+from idcfs.prefetch.concurrency import FIRST
 from tests.support.faults import NOT_FOUND, Answer, Corrupt, Request, Reset, Stall
 from tests.support.mounting import Launcher, wait_until
 from tests.support.proxy import FaultProxy
@@ -302,13 +303,13 @@ def test_a_rate_is_kept_to(replica: ServedReplica, prefetch: Prefetch) -> None:
     assert "'80%' is not a rate: write bytes a second" in done.stderr
 
 
-def first_time(share: int) -> Callable[[Request], bool]:
-    """Return a predicate for the first request of every third object."""
+def first_time(share: int, of: int = 3) -> Callable[[Request], bool]:
+    """Return a predicate for the first request of every third object, or of another share."""
     seen: set[str] = set()
 
     def is_due(request: Request) -> bool:
         path = request.path
-        if not request.is_object or path in seen or sum(path.encode()) % 3 != share:
+        if not request.is_object or path in seen or sum(path.encode()) % of != share:
             return False
         seen.add(path)
         return True
@@ -327,6 +328,17 @@ def test_a_bad_link_costs_time_only(
     wanted = expected(replica, COLLECTION)
     assert hampered.files() == wanted
     assert len(proxy.log(lambda request: request.is_object)) == 2 * len(wanted)
+
+
+def test_a_store_that_asks_for_less_is_asked_less(
+    replica: ServedReplica, proxy: FaultProxy, hampered: Prefetch
+) -> None:
+    proxy.fail(Answer(503, "SlowDown"), when=first_time(0, of=1))
+    wanted = selected(replica, COLLECTION)
+    done = hampered(wanted, f"--download-dir={hampered.root}", "--log-level=debug")
+    assert done.returncode == 0, done.stderr
+    assert f"{FIRST // 2} transfers at once from now on" in done.stderr
+    assert hampered.files() == expected(replica, COLLECTION)
 
 
 @pytest.mark.parametrize("into_cache", [False, True])

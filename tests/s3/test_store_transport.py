@@ -20,6 +20,7 @@ from tests.support.gateway import Gateway
 from tests.support.scripted import ETAG, Request, ScriptedServer, Seen, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 CONTENT = bytes(range(256)) * 4000
@@ -34,8 +35,16 @@ def fetch(store: S3Store, extent: Extent = WHOLE) -> bytes:
     return bytes(received)
 
 
-def store_at(url: str, policy: RetryPolicy = ONCE) -> S3Store:
-    return S3Store(endpoint_url=url, retry=policy, connect_timeout_s=2, read_timeout_s=2)
+def store_at(
+    url: str, policy: RetryPolicy = ONCE, pushed_back: Callable[[], None] = lambda: None
+) -> S3Store:
+    return S3Store(
+        endpoint_url=url,
+        retry=policy,
+        connect_timeout_s=2,
+        read_timeout_s=2,
+        pushed_back=pushed_back,
+    )
 
 
 def send(request: Request, _: int = 0) -> None:
@@ -514,11 +523,16 @@ def test_a_store_that_is_busy_is_not_asked_again_at_once(status: int) -> None:
     def answer(request: Request, _: int) -> None:
         request.send_error_code(status, "Busy")
 
-    with ScriptedServer(answer) as server, closing(store_at(server.url)) as store:
+    told: list[bool] = []
+    with (
+        ScriptedServer(answer) as server,
+        closing(store_at(server.url, pushed_back=lambda: told.append(True))) as store,
+    ):
         with pytest.raises(StoreUnavailableError, match=f"out of order .{status} Busy") as caught:
             fetch(store)
         assert len(server.requests) == 1
     assert caught.value.asks_for_less is (status in (429, 503))
+    assert bool(told) is caught.value.asks_for_less
 
 
 def test_through_botocore_a_busy_store_says_as_much(monkeypatch: pytest.MonkeyPatch) -> None:

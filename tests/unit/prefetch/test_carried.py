@@ -13,6 +13,7 @@ from idcfs.cache import DiskCache
 from idcfs.errors import StoreUnavailableError, UsageError
 from idcfs.model import Instance
 from idcfs.prefetch.carried import CarriedStore
+from idcfs.prefetch.concurrency import Concurrency
 from idcfs.prefetch.file_list import FileLists, file_line
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.outcome import Outcome
@@ -86,7 +87,7 @@ class Carried:
                 outcome=outcome,
                 observe=lambda outcome, under_way: None,
                 note=lambda ending: None,
-                jobs=4,
+                concurrency=Concurrency.fixed(4),
                 integrity_tries=1,
             )
         finally:

@@ -20,6 +20,7 @@ from idcfs.cache import DiskCache
 from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
 from idcfs.fetch.units import Filled, fill_units
 from idcfs.model import Extent
+from idcfs.prefetch.concurrency import Concurrency
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.outcome import Ending, Outcome
@@ -71,7 +72,7 @@ class Bench:
                 outcome=outcome,
                 observe=lambda o, n: self.observed.append((o.done_files, o.done_bytes, n)),
                 note=self.endings.append,
-                jobs=jobs,
+                concurrency=Concurrency.fixed(jobs),
             )
         finally:
             cache.close()
