@@ -471,7 +471,13 @@ def test_a_link_that_makes_progress_is_never_given_up() -> None:
 
 def test_time_that_the_reader_took_is_not_held_against_the_store() -> None:
     clock = _Clock()
-    attempts = Attempts(policy=RetryPolicy(), sleep=clock.sleep, clock=clock, outage=Outage(None))
+    attempts = Attempts(
+        policy=RetryPolicy(),
+        sleep=clock.sleep,
+        outage=Outage(None),
+        clock=clock,
+        outage=Outage(None),
+    )
     attempts.progressed(1000)
     clock.now_s += 3600
     attempts.excuse(3590)
