@@ -476,7 +476,6 @@ def test_time_that_the_reader_took_is_not_held_against_the_store() -> None:
         sleep=clock.sleep,
         outage=Outage(None),
         clock=clock,
-        outage=Outage(None),
     )
     attempts.progressed(1000)
     clock.now_s += 3600
