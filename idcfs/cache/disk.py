@@ -108,6 +108,13 @@ class DiskCache:
             raise CacheError(f"cannot read the listing of {series}: {_reason(exc)}") from exc
         return decode_listing(series, content)
 
+    def may_have(self, ref: ObjectRef) -> bool:
+        """See `Cache.may_have`."""
+        series, name = ref.series, ref.instance.name
+        if not is_plain(series) or not is_plain(name):
+            return False
+        return os.path.exists(Paths(self.root, series, name).whole)  # noqa: PTH110  # never raises
+
     def put_listing(self, listing: Listing) -> None:
         """See `Cache.put_listing`."""
         path = self._listing_path(listing.series)

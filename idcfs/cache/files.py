@@ -28,6 +28,10 @@ _TAKEN = {errno.EAGAIN, errno.EACCES}
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock of 64-bit Linux: type, whence, start, length, pid (fcntl(2))."""
 
+_FICLONE = 0x40049409
+"""Of linux/fs.h: has one file share the blocks of another, until one of the two is written to
+(Btrfs, XFS and others). `fcntl.FICLONE` is in Python from 3.13."""
+
 _PATIENCE_S = 5.0
 """How long the lock of one file is waited for: it is held for microseconds, unless its holder
 was stopped meanwhile."""
@@ -50,6 +54,15 @@ class Descriptor:
     def __del__(self) -> None:
         with suppress(OSError):
             os.close(self.number)
+
+
+def share_blocks(source: int, destination: int) -> bool:
+    """Make an empty file share the blocks of another; tell whether the file system can."""
+    try:
+        fcntl.ioctl(destination, _FICLONE, source)
+    except OSError:
+        return False
+    return True
 
 
 def open_to_write(path: Path) -> Descriptor:

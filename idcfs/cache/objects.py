@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
 from idcfs.cache.completion import Completion
-from idcfs.cache.files import Descriptor, read_exactly, remove_same
+from idcfs.cache.files import Descriptor, read_exactly, remove_same, share_blocks
 from idcfs.cache.held import Held, Services, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
 from idcfs.cache.partial import begin_partial, table_bytes, take_apart
@@ -128,6 +128,11 @@ class DiskObject:
                 os.posix_fadvise(
                     held.file.number, extent.offset, extent.length, os.POSIX_FADV_WILLNEED
                 )
+
+    def share(self, fd: int) -> bool:
+        """See `CachedObject.share`."""
+        held = self._held
+        return held is not None and held.partial is None and share_blocks(held.file.number, fd)
 
     # Writing
 

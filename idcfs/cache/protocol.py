@@ -89,6 +89,14 @@ class CachedObject(Protocol):
         """Have stored bytes brought into the page cache, without waiting. Never raises."""
         ...
 
+    def share(self, fd: int) -> bool:
+        """Make an empty file share the blocks of the object, which is stored whole.
+
+        Tells whether the file system can do that; what it then has is not checked. Never
+        raises.
+        """
+        ...
+
     def discard(self, extent: Extent) -> None:
         """Drop what holds `extent`, because it proved unreadable. Never raises.
 
@@ -114,6 +122,10 @@ class Cache(Protocol):
 
     def find_listing(self, series: SeriesUUID) -> Listing | None:
         """Return the kept listing, or None."""
+        ...
+
+    def may_have(self, ref: ObjectRef) -> bool:
+        """Tell whether an object seems to be stored whole; never raises. `open` says if it is."""
         ...
 
     def put_listing(self, listing: Listing) -> None:

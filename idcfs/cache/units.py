@@ -96,6 +96,10 @@ class UncachedObject:
     def expect(self, extent: Extent) -> None:
         """Nothing is ever there."""
 
+    def share(self, fd: int) -> bool:
+        """Nothing is ever there."""
+        return False
+
     def discard(self, extent: Extent) -> None:
         """Nothing to drop."""
 

@@ -104,7 +104,7 @@ def _make_target(request: PrefetchRequest, cache: Cache) -> Target:
     disk = trio.CapacityLimiter(_DISK_THREADS)
     if request.download_dir is None:
         return CacheTarget(cache, verify=request.verify, disk=disk)
-    return DirectoryTarget(request.download_dir, verify=request.verify, disk=disk)
+    return DirectoryTarget(request.download_dir, cache, verify=request.verify, disk=disk)
 
 
 def run_prefetch(

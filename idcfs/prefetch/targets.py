@@ -14,8 +14,9 @@ import trio
 from idcfs.cache import ContentCheck
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.fetch import Brought
+from idcfs.fetch.copying import copy_cached, read_through
 from idcfs.fetch.unfinished import SUFFIX as UNFINISHED_SUFFIX
-from idcfs.model import Checksum, Extent, ObjectRef
+from idcfs.model import Checksum, ObjectRef
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,10 +61,13 @@ class Target(Protocol):
 
 
 class DirectoryTarget:
-    """Files below a directory, under the paths of the template."""
+    """Files below a directory, under the paths of the template: from the cache, or fetched."""
 
-    def __init__(self, root: Path, *, verify: Verify, disk: trio.CapacityLimiter) -> None:
+    def __init__(
+        self, root: Path, cache: Cache, *, verify: Verify, disk: trio.CapacityLimiter
+    ) -> None:
         self._root = root
+        self._cache = cache
         self._verify = verify
         self._disk = disk
 
@@ -73,7 +77,7 @@ class DirectoryTarget:
         return await fetcher.download(
             ref,
             path,
-            find_present=functools.partial(self._find_right, path, ref),
+            find_present=functools.partial(self._find, path, ref),
             verify_content=self._verify is Verify.FULL,
         )
 
@@ -93,8 +97,14 @@ class DirectoryTarget:
     def _path(self, ref: ObjectRef, directory: str) -> Path:
         return self._root / directory / ref.instance.name
 
+    def _find(self, path: Path, ref: ObjectRef) -> Brought | None:
+        """Have the file there without the store, in a thread, if that can be."""
+        return self._find_right(path, ref) or copy_cached(
+            self._cache, ref, path, verify_content=self._verify is Verify.FULL
+        )
+
     def _find_right(self, path: Path, ref: ObjectRef) -> Brought | None:
-        """Check the file that is there, in a thread; make its directory if there is none.
+        """Check the file that is there; make its directory if there is none.
 
         Returns None if there is no file, or not the right one.
         """
@@ -155,12 +165,7 @@ class CacheTarget:
         try:
             if cached.missing(ref.whole):
                 return
-            check = ContentCheck(ref, ref.whole)
-            for offset in range(0, ref.instance.size_bytes, _READ_BYTES):
-                trio.from_thread.check_cancelled()
-                length = min(_READ_BYTES, ref.instance.size_bytes - offset)
-                check.update(memoryview(cached.read(Extent(offset, length))))
-            check.finish()
+            read_through(cached, ref)
         except (CacheError, IntegrityError):
             cached.discard(ref.whole)
         finally:

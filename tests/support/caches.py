@@ -40,6 +40,9 @@ class FaultyCache:
         self.check("put_listing")
         self._inner.put_listing(listing)
 
+    def may_have(self, ref: ObjectRef) -> bool:
+        return self._inner.may_have(ref)
+
     def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> CachedObject:
         self.check("open")
         return _FaultyObject(self, self._inner.open(ref, find_checksums))
@@ -70,6 +73,9 @@ class _FaultyObject:
 
     def expect(self, extent: Extent) -> None:
         self._inner.expect(extent)
+
+    def share(self, fd: int) -> bool:
+        return self._inner.share(fd)
 
     def discard(self, extent: Extent) -> None:
         self._inner.discard(extent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -26,7 +27,7 @@ from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.outcome import Ending, Outcome
 from idcfs.prefetch.space import measure
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
-from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
+from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class Bench:
         self.outcome = outcome
         cache = DiskCache(self.base / "cache")
         disk = trio.CapacityLimiter(4)
-        target: Target = DirectoryTarget(self.root, verify=self.verify, disk=disk)
+        target: Target = DirectoryTarget(self.root, cache, verify=self.verify, disk=disk)
         if into_cache:
             target = CacheTarget(cache, verify=self.verify, disk=disk)
         try:
@@ -155,6 +156,61 @@ async def test_the_cache_is_filled_once_and_mended(bench: Bench) -> None:
     assert len(bench.store.gets) == 4
     assert len(bench.store.lists) == 1
     assert not bench.root.exists()
+
+
+@in_trio
+async def test_what_the_cache_holds_is_copied_from_it_and_not_fetched(bench: Bench) -> None:
+    made = contents(bench, 1)
+    large = make_content(9 << 20)  # comes by several requests
+    bench.store.add_content(large, "large.dcm", series=1)
+    placed = [(make_series(1, count=4), "d")]
+    await bench.run(placed, into_cache=True)
+    bench.store.gets.clear()
+    (damaged,) = (bench.base / "cache/objects").rglob("1.dcm")
+    damaged.write_bytes(bytes(len(made["1.dcm"])))
+    bench.verify = Verify.FULL
+    outcome = await bench.run(placed)
+    assert bench.files() == {f"d/{name}": content for name, content in made.items()} | {
+        "d/large.dcm": large
+    }
+    assert (outcome.fetched_files, outcome.present_files) == (1, 3)
+    assert [key.split("/")[1] for key, _ in bench.store.gets] == ["1.dcm"]
+    copy = bench.root / "d/0.dcm"
+    (kept,) = (bench.base / "cache/objects").rglob("0.dcm")
+    assert copy.stat().st_mtime_ns == MTIME_NS
+    with copy.open("r+b") as file:  # no hard link: who writes to it leaves the cache alone
+        file.write(b"mine")
+    assert kept.read_bytes() == made["0.dcm"]
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_blocks_are_shared_with_the_cache_where_the_file_system_can(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, is_right: bool
+) -> None:
+    made = contents(bench, 1)
+    placed = [(make_series(1, count=3), "d")]
+
+    def share(destination: int, request: int, source: int) -> int:
+        """Do what the kernel does on Btrfs and XFS."""
+        assert request == getattr(fcntl, "FICLONE", 0x40049409)
+        os.pwrite(destination, os.pread(source, 1 << 20, 0), 0)
+        return 0
+
+    @in_trio
+    async def run() -> None:
+        await bench.run(placed, into_cache=True)
+        if not is_right:
+            for path in (bench.base / "cache/objects").rglob("*.dcm"):
+                path.write_bytes(bytes(path.stat().st_size))
+        bench.store.gets.clear()
+        monkeypatch.setattr("idcfs.cache.files.fcntl.ioctl", share)
+        monkeypatch.delattr("idcfs.fetch.copying._write")
+        outcome = await bench.run(placed)
+        assert outcome.is_complete
+
+    run()
+    assert bench.files() == {f"d/{name}": content for name, content in made.items()}
+    assert len(bench.store.gets) == (0 if is_right else 3)
 
 
 @in_trio
@@ -479,7 +535,7 @@ def test_what_is_there_is_found_in_directories_and_in_the_cache(bench: Bench) ->
         disk = trio.CapacityLimiter(1)
         cache = DiskCache(bench.base / "cache")
         targets: list[Target] = [
-            DirectoryTarget(bench.root, verify=Verify.LENGTH, disk=disk),
+            DirectoryTarget(bench.root, cache, verify=Verify.LENGTH, disk=disk),
             CacheTarget(cache, verify=Verify.LENGTH, disk=disk),
         ]
         whole = type(series)(series.uuid, series.bucket, 1, 3, size)
