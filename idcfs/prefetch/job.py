@@ -21,6 +21,7 @@ from idcfs.prefetch.commands import Done, SeriesCommands
 from idcfs.prefetch.concurrency import FILE_BYTES, Concurrency
 from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
+from idcfs.prefetch.patience import NO_PATIENCE, Patience, PatiencePolicy
 from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.report import ReportFile
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
@@ -161,7 +162,7 @@ def _run(
     target = _make_target(request, cache)
     bring = functools.partial(
         prefetch,
-        store=store,
+        meter=MeteredStore(store),
         cache=cache,
         target=target,
         outcome=outcome,
@@ -169,6 +170,7 @@ def _run(
         note=note,
         concurrency=concurrency,
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
+        patience_policy=PatiencePolicy() if request.from_dir is None else NO_PATIENCE,
     )
     try:
         if request.streaming is None or request.download_dir is None:
@@ -235,7 +237,7 @@ def _make_store(request: PrefetchRequest, layout: Layout, concurrency: Concurren
 async def prefetch(
     placed: Iterator[tuple[Series, str]],
     *,
-    store: ObjectStore,
+    meter: MeteredStore,
     cache: Cache,
     target: Target,
     outcome: Outcome,
@@ -244,9 +246,10 @@ async def prefetch(
     concurrency: Concurrency,
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
+    patience_policy: PatiencePolicy = NO_PATIENCE,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`."""
-    meter = MeteredStore(store)
+    patience = Patience(meter, patience_policy)
     limiters = Limiters(
         objects=trio.CapacityLimiter(concurrency.limit),
         listings=trio.CapacityLimiter(_LISTING_THREADS),
@@ -264,6 +267,7 @@ async def prefetch(
             fetcher=fetcher,
             target=target,
             meter=meter,
+            patience=patience,
             outcome=outcome,
             jobs=concurrency.most,
             note=note,
@@ -271,7 +275,7 @@ async def prefetch(
         try:
             stopped = [pipeline] if commands is None else [pipeline, commands]
             await services.start(_stop_at_signal, stopped, outcome)
-            services.start_soon(_watch, outcome, meter, observe)
+            services.start_soon(_watch, outcome, meter, patience, observe)
             services.start_soon(_steer, outcome, meter, concurrency, limiters.objects)
             if commands is None:
                 await pipeline.run(placed)
@@ -301,8 +305,11 @@ async def _stop_at_signal(
                 each.stop()
 
 
-async def _watch(outcome: Outcome, meter: MeteredStore, observe: Observer) -> None:
+async def _watch(
+    outcome: Outcome, meter: MeteredStore, patience: Patience, observe: Observer
+) -> None:
     while True:
+        patience.watch()
         observe(outcome, meter.bytes_under_way)
         await trio.sleep(_OBSERVED_EVERY_S)
 

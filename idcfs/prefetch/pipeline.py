@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import logging
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from idcfs.model import Checksum, Listing, Series, SeriesUUID
     from idcfs.prefetch.metered import MeteredStore
     from idcfs.prefetch.outcome import Told
+    from idcfs.prefetch.patience import Patience
     from idcfs.prefetch.targets import Target
 
     Placed = Iterator[tuple[Series, str]]
@@ -65,6 +67,7 @@ class Pipeline:
     fetcher: Fetcher
     target: Target
     meter: MeteredStore
+    patience: Patience
     outcome: Outcome
     jobs: int
     """Files brought at once, as far as the fetcher's limiters let them."""
@@ -136,7 +139,7 @@ class Pipeline:
         Raises what the listing raises.
         """
         series, expected = listed.series, listed.series.instance_count
-        listing = await self.fetcher.listing(series)
+        listing = await self.patience.insist(lambda: self.fetcher.listing(series))
         self._failed_in_a_row = 0
         count = len(listing.instances)
         listed.listing, listed.files_left = listing, max(count, expected or 0)
@@ -162,7 +165,10 @@ class Pipeline:
             async for listed, instance in files:
                 ref = _ref(listed, instance)
                 try:
-                    brought = await self.target.bring(self.fetcher, ref, listed.directory)
+                    bring = functools.partial(
+                        self.target.bring, self.fetcher, ref, listed.directory
+                    )
+                    brought = await self.patience.insist(bring)
                 except Exception as exc:
                     self._end(listed, instance, "failed", reason=_explain(exc, ref.url))
                     self._judge(exc)

@@ -16,6 +16,7 @@ from idcfs.prefetch.carried import CarriedStore
 from idcfs.prefetch.concurrency import Concurrency
 from idcfs.prefetch.file_list import FileLists, file_line
 from idcfs.prefetch.job import prefetch
+from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.outcome import Outcome
 from idcfs.prefetch.targets import CacheTarget, Verify
 from tests.support.stores import (
@@ -81,7 +82,7 @@ class Carried:
         try:
             await prefetch(
                 iter((each, each.uuid) for each in series),
-                store=store,
+                meter=MeteredStore(store),
                 cache=cache,
                 target=CacheTarget(cache, verify=Verify.FULL, disk=trio.CapacityLimiter(4)),
                 outcome=outcome,

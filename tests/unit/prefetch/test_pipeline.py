@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -18,13 +19,14 @@ import trio
 import trio.testing
 
 from idcfs.cache import DiskCache
-from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
+from idcfs.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError
 from idcfs.fetch.units import Filled, fill_units
 from idcfs.model import Extent
 from idcfs.prefetch.concurrency import Concurrency
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.outcome import Ending, Outcome
+from idcfs.prefetch.patience import NO_PATIENCE, PatiencePolicy
 from idcfs.prefetch.space import measure
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_series
@@ -45,6 +47,7 @@ class Bench:
     base: Path
     store: MemoryStore = field(default_factory=MemoryStore)
     verify: Verify = Verify.LENGTH
+    policy: PatiencePolicy = NO_PATIENCE
     observed: list[tuple[int, int, int]] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
     outcome: Outcome = field(default_factory=lambda: Outcome(0, 0))
@@ -67,13 +70,14 @@ class Bench:
         try:
             await prefetch(
                 iter(placed),
-                store=self.store,
+                meter=MeteredStore(self.store),
                 cache=cache,
                 target=target,
                 outcome=outcome,
                 observe=lambda o, n: self.observed.append((o.done_files, o.done_bytes, n)),
                 note=self.endings.append,
                 concurrency=Concurrency.fixed(jobs),
+                patience_policy=self.policy,
             )
         finally:
             cache.close()
@@ -414,6 +418,81 @@ async def test_some_failures_in_between_do_not_end_the_job(
     assert outcome.gave_up is None
     assert not outcome.out_of_reach
     assert outcome.done_files + len(outcome.failures) == 200
+
+
+QUICK = PatiencePolicy(first_pause_s=0.01, longest_pause_s=0.02, patience_s=10)
+
+
+def no_network() -> StoreUnavailableError:
+    error = StoreUnavailableError("no network")
+    error.no_connection = True
+    return error
+
+
+@in_trio
+async def test_a_store_that_is_gone_for_a_while_is_waited_for(bench: Bench) -> None:
+    contents(bench, 1, count=200)
+    bench.policy = QUICK
+    began = 0
+
+    def on_get(key: str, extent: Extent) -> None:
+        nonlocal began
+        began += 1
+        if 50 < began < 200:
+            raise no_network()
+
+    bench.store.on_get = on_get
+    outcome = await bench.run([(make_series(1, count=200), "d")])
+    assert outcome.is_complete
+    assert outcome.fetched_files == 200
+
+
+@in_trio
+async def test_a_store_that_stays_away_is_given_up_in_the_end(bench: Bench) -> None:
+    contents(bench, 1, count=200)
+    bench.policy = dataclasses.replace(QUICK, patience_s=0.3)
+    began = 0
+
+    def on_get(key: str, extent: Extent) -> None:
+        nonlocal began
+        began += 1
+        if began > 50:
+            raise no_network()
+
+    bench.store.on_get = on_get
+    outcome = await bench.run([(make_series(1, count=200), "d")])
+    assert outcome.fetched_files <= 50
+    assert outcome.gave_up is not None
+    assert outcome.failed_files >= 24
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (StoreUnavailableError("503"), 6),
+        (AccessDeniedError("403"), 1),
+        (ObjectNotFoundError("404"), 1),
+        (OSError(errno.EIO, "broken disk"), 1),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(bench: Bench, error: Exception, tries: int) -> None:
+    contents(bench, 1, count=20)
+    bench.policy = QUICK
+
+    def on_get(key: str, extent: Extent) -> None:
+        if key.endswith("/7.dcm"):
+            raise error
+
+    @in_trio
+    async def run() -> None:
+        bench.store.on_get = on_get
+        outcome = await bench.run([(make_series(1, count=20), "d")], jobs=1)
+        assert outcome.fetched_files == 19
+        asked = [key for key, _ in bench.store.gets if key.endswith("/7.dcm")]
+        assert len(asked) == tries
+
+    run()
 
 
 @in_trio
