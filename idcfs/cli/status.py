@@ -91,6 +91,8 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         f"requests  {answered:,} answered, {figures['requests_under_way']} under way",
         *(f"  {kind:10} {_summary(each)}" for kind, each in figures["requests"].items()),
         f"read      {human_bytes(figures['read_bytes'])}, of {objects['read']:,} objects{ratio}",
+        f"          {human_bytes(figures['cache_bytes'])} from the cache, "
+        f"{human_bytes(figures['store_bytes'])} fetched first",
         f"fetched   {human_bytes(store['received_bytes'])}, {store['under_way']} under way, "
         f"{store['queued']} waiting",
         *(f"  {kind:10} {_summary(each)}" for kind, each in store["requests"].items()),

@@ -15,6 +15,7 @@ from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.download import Brought, download_object
+from idcfs.fetch.figures import FetchFigures
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import Listings
@@ -82,21 +83,6 @@ class Limiters:
     disk: trio.CapacityLimiter = field(default_factory=lambda: _limiter(16))
 
 
-@dataclass(frozen=True, slots=True)
-class FetchFigures:
-    """How often the cache had what was wanted of this Fetcher."""
-
-    objects_read: int
-    """Objects read from, each time that somebody began to."""
-    objects_missed: int
-    """Of these, those of which something had to be fetched first."""
-
-    @property
-    def hit_ratio(self) -> float | None:
-        """The share of those read that were there; None if none was read."""
-        return 1 - self.objects_missed / self.objects_read if self.objects_read else None
-
-
 class Fetcher:
     """What the file system and prefetch ask for content. All methods belong on the trio thread.
 
@@ -134,7 +120,7 @@ class Fetcher:
             open_reader=self.open,
             close_reader=self.close_reader,
         )
-        self._begun = self._missed = 0
+        self.figures = FetchFigures()
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle: dict[ObjectRef, ObjectReader] = {}
         self._sweeping = False
@@ -154,10 +140,6 @@ class Fetcher:
         """
         return await self._listings.get(series)
 
-    def figures(self) -> FetchFigures:
-        """Return how often the cache had what was wanted so far."""
-        return FetchFigures(self._begun, self._missed)
-
     def open(self, ref: ObjectRef) -> ObjectReader:
         """Return the object's reader, one for all who have it open. Nothing is fetched yet.
 
@@ -172,6 +154,7 @@ class Fetcher:
                 disk=self._limiters.disk,
                 background=self._background,
                 began=self._began,
+                figures=self.figures,
                 extra_bytes=self._extra_bytes,
             )
         self._readers[ref] = reader
@@ -199,8 +182,8 @@ class Fetcher:
 
     def _began(self, reader: ObjectReader, missing: bool) -> None:
         """Have the rest of the series fetched ahead of whoever reads it."""
-        self._begun += 1
-        self._missed += missing
+        self.figures.objects_read += 1
+        self.figures.objects_missed += missing
         self._readaheads.began(reader, missing)
 
     async def _sweep(self) -> None:

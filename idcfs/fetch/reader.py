@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache import CachedObject
     from idcfs.fetch.background import Background, Job
+    from idcfs.fetch.figures import FetchFigures
     from idcfs.fetch.units import Filled
     from idcfs.model import Bytes, ObjectRef
 
@@ -45,8 +46,9 @@ class ObjectReader:
 
     `open_cached`, `fill` and `disk` are the Fetcher's: how to open the object in the
     cache, how to bring missing units in, and the limiter of threads for the disk. `began`
-    is called at the first read, with whether anything had to be fetched for it. Of a large
-    object, `extra_bytes` are fetched beyond a read that is not known to go on.
+    is called at the first read, with whether anything had to be fetched for it; `figures` are
+    the Fetcher's. Of a large object, `extra_bytes` are fetched beyond a read that is not
+    known to go on.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ObjectReader:
         disk: trio.CapacityLimiter,
         background: Background,
         began: Began,
+        figures: FetchFigures,
         extra_bytes: int,
     ) -> None:
         self.ref = ref
@@ -72,6 +75,9 @@ class ObjectReader:
         self._disk = disk
         self._background = background
         self._began = began
+        self._figures = figures
+        self._was_there = False
+        """Whether nothing was missing when the object began to be read."""
         self._streams = Streams(ref.instance.size_bytes, extra_bytes=extra_bytes)
         self._is_large = not is_small(ref.instance.size_bytes)
         self._cached: CachedObject | None = None
@@ -99,6 +105,7 @@ class ObjectReader:
             return None  # `read` will meet the error too, and may wait
         if content is not None:
             self._note(extent, missing=False)
+            self._count(extent, missing=False)
         return content
 
     async def read(self, extent: Extent) -> Bytes:
@@ -109,7 +116,16 @@ class ObjectReader:
         if not extent.length:
             return b""
         cached, drops = await self._get_cached(), self._drops
-        wanted = self._note(extent, missing=bool(cached.missing(extent)))
+        missing = bool(cached.missing(extent))
+        wanted = self._note(extent, missing=missing)
+        content = await self._read_patiently(cached, drops, extent, wanted)
+        self._count(extent, missing=missing)
+        return content
+
+    async def _read_patiently(
+        self, cached: CachedObject, drops: int, extent: Extent, wanted: Extent
+    ) -> Bytes:
+        """Read, once more where the cache fails, and then round it."""
         try:
             return await self._read_through(cached, extent, wanted)
         except CacheError as exc:
@@ -173,6 +189,7 @@ class ObjectReader:
         Return what should be fetched for this one if any of it is missing.
         """
         if not self.reach_bytes:
+            self._was_there = not missing
             self._began(self, missing)
         self.reach_bytes = max(self.reach_bytes, extent.end)
         if not self._is_large:
@@ -180,6 +197,13 @@ class ObjectReader:
         wanted = self._streams.note(extent)
         self._background.wake(self)
         return wanted
+
+    def _count(self, extent: Extent, *, missing: bool) -> None:
+        """Count a read that was answered; a small object comes whole for the first that misses."""
+        if missing or not (self._was_there or self._is_large):
+            self._figures.store_bytes += extent.length
+        else:
+            self._figures.cache_bytes += extent.length
 
     def take(self) -> Job | None:
         """See `background.Source`."""

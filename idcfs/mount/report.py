@@ -39,7 +39,7 @@ class MountReport:
 
     def figures(self) -> dict[str, Any]:
         """Return all figures. Sizes are in bytes and times in seconds, as their names say."""
-        fetched = self.fetcher.figures()
+        fetched = self.fetcher.figures
         return {
             "mountpoint": str(self.mountpoint),
             "pid": os.getpid(),
@@ -57,6 +57,8 @@ class MountReport:
             "requests_under_way": self.requests.under_way,
             "errors": dict(sorted(self.requests.errors.items())),
             "read_bytes": self.requests.read_bytes,
+            "cache_bytes": fetched.cache_bytes,
+            "store_bytes": fetched.store_bytes,
             "objects": {
                 "read": fetched.objects_read,
                 "fetched": fetched.objects_missed,
@@ -104,6 +106,8 @@ def _metrics(figures: dict[str, Any]) -> Iterator[str]:
         ("series", "gauge", "Series that are shown.", figures["series"]),
         ("requests_under_way", "gauge", "Requests not yet answered.", waiting),
         ("read_bytes_total", "counter", "Bytes given to readers.", figures["read_bytes"]),
+        ("cache_bytes_total", "counter", "Of these, from the cache.", figures["cache_bytes"]),
+        ("store_bytes_total", "counter", "The others, fetched first.", figures["store_bytes"]),
         ("objects_read_total", "counter", "Objects read from.", figures["objects"]["read"]),
         ("objects_fetched_total", "counter", "Of these, fetched.", figures["objects"]["fetched"]),
         ("store_received_bytes_total", "counter", "Bytes fetched.", store["received_bytes"]),

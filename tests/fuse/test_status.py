@@ -7,18 +7,26 @@ import json
 import os
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fuse.test_tree import default_path
-from tests.support.mounting import Launcher, Mount, raises_errno
+from tests.support.faults import Stall
+from tests.support.mounting import DEADLINE_S, Launcher, Mount, raises_errno, wait_until
+from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.replica import ServedReplica
+
+MAX_TRANSFERS = 32
+"""Of objects, at once: see docs/architecture.md. Those ahead of readers take 24 of them."""
+READS_AT_ONCE = 12
+"""More of them the kernel does not send, and keeps the others to itself."""
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,69 @@ def test_what_happened_is_counted(mount: Mount, replica: ServedReplica) -> None:
     assert after["series"] == 1
     assert after["files"] == series.instance_count
     assert after["pid"] == mount.process.pid
+
+
+def test_bytes_are_told_by_where_they_came_from(
+    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
+) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    each = replica.objects_of(series)[0]
+    options = {"cache_dir": tmp_path / "cache"}
+    with mount_at(f"--patient-id={series.patient_id}", **options) as mount:
+        (mount.path / default_path(series) / each.name).read_bytes()
+        told = figures(mount)
+        assert (told["cache_bytes"], told["store_bytes"]) == (0, each.size_bytes)
+
+        def is_settled() -> bool:
+            """Tell whether what came from the store is what is in the cache, to the byte."""
+            held = (tmp_path / "cache" / "objects").rglob("*.dcm")
+            stored: dict[str, int] = figures(mount)["store"]
+            return not stored["under_way"] and stored["received_bytes"] == sum(
+                path.stat().st_size for path in held
+            )
+
+        wait_until(is_settled, "what came ahead is in the cache")
+    with mount_at(f"--patient-id={series.patient_id}", **options) as mount:
+        (mount.path / default_path(series) / each.name).read_bytes()
+        told = figures(mount)
+        assert (told["cache_bytes"], told["store_bytes"]) == (each.size_bytes, 0)
+        assert told["read_bytes"] == each.size_bytes
+        assert told["store"]["received_bytes"] == 0
+        assert told["objects"] == {"read": 1, "fetched": 0, "hit_ratio": 1.0}
+        metrics = (mount.path / ".idcfs" / "metrics").read_text().splitlines()
+        for name in ("read", "cache", "store"):
+            assert f"idcfs_{name}_bytes_total {told[f'{name}_bytes']}" in metrics
+
+
+def test_what_is_under_way_and_what_waits_is_told(
+    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
+) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    objects = replica.objects_of(series)[:MAX_TRANSFERS]
+    with FaultProxy(replica.endpoint_url) as proxy, ThreadPoolExecutor(len(objects)) as pool:
+        proxy.fail(Stall(after_bytes=10), when=lambda request: request.is_object)
+        with mount_at(
+            f"--patient-id={series.patient_id}",
+            endpoint_url=proxy.endpoint_url,
+            cache_dir=tmp_path / "cache",
+            expected_log=["shutting down"],
+        ) as mount:
+            directory = mount.path / default_path(series)
+            os.listdir(directory)
+            reading = [pool.submit((directory / each.name).read_bytes) for each in objects]
+
+            def is_full() -> bool:
+                told = figures(mount)
+                store: dict[str, int] = told["store"]
+                return (
+                    store["under_way"] == MAX_TRANSFERS
+                    and store["queued"] > 0
+                    and told["requests_under_way"] > READS_AT_ONCE
+                )
+
+            wait_until(is_full, "as much is under way as may be, and the rest waits")
+            mount.stop()
+            assert all(isinstance(each.exception(DEADLINE_S), OSError) for each in reading)
 
 
 def test_ls_asks_for_acls_once_and_not_for_each_file(mount: Mount, replica: ServedReplica) -> None:
