@@ -13,6 +13,7 @@ import platformdirs
 
 from idcfs.cli.chosen import choose
 from idcfs.cli.console import complain_of_each, human_bytes
+from idcfs.cli.log_lines import file_formatter
 from idcfs.cli.options import (
     NonEmptyPath,
     endpoint_options,
@@ -228,7 +229,7 @@ def _run_logged(request: MountRequest, ready: Callable[[str], None]) -> None:
         except OSError as exc:
             logging.getLogger(__name__).warning("cannot log to %s: %s", path, exc.strerror)
         else:
-            handler.setFormatter(root.handlers[0].formatter)
+            handler.setFormatter(file_formatter())
             handler.addFilter(FloodFilter())
             root.handlers[:] = [handler]
         ready(_told(request, release, totals))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from idcfs.cli.log_lines import stderr_formatter
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -230,8 +232,12 @@ def _set_log_level(ctx: click.Context, parameter: click.Parameter, level: str) -
     if source is not ParameterSource.COMMANDLINE and ctx.meta.get(_LOG_FLAG_GIVEN):
         return  # `idcfs --log-level debug mount …` beats what the environment says for mount
     ctx.meta[_LOG_FLAG_GIVEN] = source is ParameterSource.COMMANDLINE
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger().setLevel(level.upper())
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(stderr_formatter())
+        root.addHandler(handler)
+    root.setLevel(level.upper())
     for library in ("botocore", "urllib3"):
         # Their debug lines are many for each request, and hide ours.
-        logging.getLogger(library).setLevel(max(logging.INFO, logging.getLogger().level))
+        logging.getLogger(library).setLevel(max(logging.INFO, root.level))
