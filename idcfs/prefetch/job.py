@@ -6,8 +6,6 @@ import functools
 import logging
 import signal
 import threading
-import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +21,7 @@ from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.patience import NO_PATIENCE, Patience, PatiencePolicy
 from idcfs.prefetch.pipeline import Pipeline
-from idcfs.prefetch.report import ReportFile
+from idcfs.prefetch.report import reporting
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
 from idcfs.store.retry import RetryPolicy
@@ -37,15 +35,13 @@ if TYPE_CHECKING:
     from idcfs.model import Series
     from idcfs.prefetch.batches import Batch, Streaming
     from idcfs.prefetch.carried import Layout
-    from idcfs.prefetch.outcome import Ending, Outcome
+    from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.report import Note
     from idcfs.store import ObjectStore
     from idcfs.store.endpoint import Source
 
     Observer = Callable[[Outcome, int], None]
     """Shown the figures from time to time, with the bytes of files under way."""
-
-    Note = Callable[[Ending], None]
-    """Told of each file that ends."""
 
 logger = logging.getLogger(__name__)
 
@@ -122,23 +118,8 @@ def run_prefetch(
     ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
     bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
-    with _reporting(request.report_path, outcome) as note:
+    with reporting(request.report_path, outcome) as note:
         _run(request, placed, outcome, observe, layout, note)
-
-
-@contextmanager
-def _reporting(path: Path | None, outcome: Outcome) -> Iterator[Note]:
-    """Give what writes the report, if there is to be one; a report that fails is a failure."""
-    if path is None:
-        yield lambda ending: None
-        return
-    started_s, report = time.monotonic(), ReportFile(path)
-    try:
-        yield report.note
-    finally:
-        report.finish(outcome, time.monotonic() - started_s)
-        if report.failure is not None:
-            outcome.failures.append(report.failure)
 
 
 def _run(

@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idcfs.errors import UsageError
 from idcfs.prefetch.outcome import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from idcfs.prefetch.outcome import Ending, Outcome
+
+    Note = Callable[[Ending], None]
+    """Told of each file that ends."""
+
+
+@contextmanager
+def reporting(path: Path | None, outcome: Outcome) -> Iterator[Note]:
+    """Give what writes the report, if there is to be one; a report that fails is a failure.
+
+    Raises UsageError.
+    """
+    if path is None:
+        yield lambda ending: None
+        return
+    started_s, report = time.monotonic(), ReportFile(path)
+    try:
+        yield report.note
+    finally:
+        report.finish(outcome, time.monotonic() - started_s)
+        if report.failure is not None:
+            outcome.failures.append(report.failure)
 
 
 class ReportFile:
