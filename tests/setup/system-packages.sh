@@ -42,10 +42,13 @@ PYTHON
         has ps || echo procps
         { has findmnt && has setpriv && has unshare; } || echo util-linux
         has systemd-analyze || echo systemd
+        { has ip || [ -x /usr/sbin/ip ]; } || echo iproute2
+    fi
+    if [ "$wanted" != run ]; then
+        { has nginx || [ -x /usr/sbin/nginx ]; } || echo nginx
     fi
     if [ "$wanted" = bench ]; then
         has s3fs || echo s3fs
-        { has nginx || [ -x /usr/sbin/nginx ]; } || echo nginx
         [ -e /usr/lib/nginx/modules/ngx_http_lua_module.so ] || echo libnginx-mod-http-lua
     fi
 }
@@ -95,9 +98,9 @@ apt() {
     fi
     rm -f "$log"
 }
-# The benchmark runs nginx itself, on ports of its own: Debian is not to start it as a service.
+# Tests and benchmark run nginx themselves: Debian is not to start it as a service.
 policy=/usr/sbin/policy-rc.d
-if [ "$wanted" = bench ] && ! [ -e "$policy" ]; then
+if [ "$wanted" != run ] && ! [ -e "$policy" ]; then
     trap '"${as_root[@]}" rm -f "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
     "${as_root[@]}" chmod 755 "$policy"

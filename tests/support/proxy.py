@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Self
@@ -36,6 +36,8 @@ from tests.support.faults import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from tests.support.networks import Host
 
 HOLD_S = 60.0
 """No request is held up for longer, whatever a rule says."""
@@ -69,9 +71,12 @@ class _Rule:
 
 
 class FaultProxy:
-    """A proxy before `upstream_url`. Starts listening at once; a context manager."""
+    """A proxy before `upstream_url`. Starts listening at once; a context manager.
 
-    def __init__(self, upstream_url: str) -> None:
+    With `on`, it listens on that host of a test's own network, and asks upstream from here.
+    """
+
+    def __init__(self, upstream_url: str, *, on: Host | None = None) -> None:
         parts = urlsplit(upstream_url)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -85,6 +90,7 @@ class FaultProxy:
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
+        self._on = on
         self.open()
 
     @property
@@ -107,7 +113,8 @@ class FaultProxy:
         """Listen (again), on the same port as before."""
         assert self._server is None
         self.released = threading.Event()
-        self._server = _Server(("127.0.0.1", self._port), self)
+        with self._on.entered() if self._on else nullcontext():
+            self._server = _Server(("127.0.0.1", self._port), self)
         self._port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
