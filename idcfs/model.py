@@ -61,11 +61,18 @@ class Series:
     uuid: SeriesUUID
     bucket: str
     row: int
-    """Position in the index. The same in every mount of one index release, so inode
-    numbers are built from it. Series of earlier releases follow the current ones."""
+    """Position in the index. The same in every mount of one index release. Series of earlier
+    releases follow the current ones."""
     instance_count: int | None
     """None for series of earlier releases: their index does not say."""
     size_bytes: int
+    kept_number: int | None = None
+    """Its number, if that comes from an earlier index which the same mount showed."""
+
+    @property
+    def number(self) -> int:
+        """What inode numbers are built from: the row, in a mount that was never refreshed."""
+        return self.row if self.kept_number is None else self.kept_number
 
     @property
     def prefix(self) -> str:

@@ -176,10 +176,14 @@ class Catalog:
 
     def open_layout_of(self, template: str | None, layouts_dir: Path, rows: list[int]) -> Layout:
         """Open the tree of these index rows alone; see `open_layout`."""
-        if max(rows, default=0) < self._current_count():
+        if not self.has_earlier(rows):
             return open_layout(self.index, template, layouts_dir).narrow(rows)
         # Series of earlier releases have no place in the whole index's tree.
         return open_layout(self.index, template, layouts_dir, rows)
+
+    def has_earlier(self, rows: Iterable[int]) -> bool:
+        """Tell whether series of earlier releases are among these index rows."""
+        return max(rows, default=0) >= self._current_count()
 
     def _current_count(self) -> int:
         with connect(self.index) as connection:

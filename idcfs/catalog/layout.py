@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from idcfs.catalog.layout_file import LayoutFile
 
-_LEVEL_SHIFT = 32
-_ORDINAL_MASK = (1 << _LEVEL_SHIFT) - 1
-_UUID_BYTES = 16
+LEVEL_SHIFT = 32
+ORDINAL_MASK = (1 << LEVEL_SHIFT) - 1
+UUID_BYTES = 16
 
 
 class _Level:
@@ -102,13 +102,23 @@ class Layout:
         return self._file.header.mtime_ns
 
     @property
+    def level_counts(self) -> Sequence[int]:
+        """The number of directories of each level, shown or not, from the root's 1."""
+        return self._file.header.level_counts
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, which may have no name any more, for another process to open."""
+        return self._file.descriptor
+
+    @property
     def refused_count(self) -> int:
         """Rows of the index left out because their UUID or bucket is not one."""
         return self._file.header.refused_count
 
     def contains(self, directory: DirectoryId) -> bool:
         """Tell whether `directory` is one of this tree's; any integer may be asked."""
-        level, ordinal = directory >> _LEVEL_SHIFT, directory & _ORDINAL_MASK
+        level, ordinal = directory >> LEVEL_SHIFT, directory & ORDINAL_MASK
         if not 0 <= level <= self._depth or ordinal >= self._levels[level].count:
             return False
         if self._narrowed is None or directory == ROOT:
@@ -120,7 +130,7 @@ class Layout:
         level, ordinal = self._locate(directory)
         if level == 0:
             return ROOT
-        return DirectoryId((level - 1) << _LEVEL_SHIFT | self._levels[level].parent[ordinal])
+        return DirectoryId((level - 1) << LEVEL_SHIFT | self._levels[level].parent[ordinal])
 
     def get_path(self, directory: DirectoryId) -> str:
         """Return the path from the root, without a leading slash; "" for the root."""
@@ -154,7 +164,7 @@ class Layout:
             return []
         first, last = self._child_range(level, ordinal)
         names = self._levels[level + 1].names(first, last)
-        base = (level + 1) << _LEVEL_SHIFT
+        base = (level + 1) << LEVEL_SHIFT
         if self._narrowed is None:
             ids = map(DirectoryId, range(base + first, base + last))
             return list(zip(names, ids, strict=True))
@@ -177,7 +187,7 @@ class Layout:
             return None
         if self._narrowed is not None and not _holds(self._narrowed.ordinals[level + 1], found):
             return None
-        return DirectoryId((level + 1) << _LEVEL_SHIFT | found)
+        return DirectoryId((level + 1) << LEVEL_SHIFT | found)
 
     def series(self, directory: DirectoryId) -> Sequence[Series]:
         """Return the series of a leaf, by index row; empty for other directories."""
@@ -193,17 +203,39 @@ class Layout:
             positions = kept[low:high]
         return [self._series_at(position) for position in positions]
 
-    def find_series(self, row: int) -> Series | None:
+    def find_series(self, number: int) -> Series | None:
         """Return the tree's series with that index row, or None; any integer may be asked."""
-        position = self._find_position(row)
+        position = self._find_position(number)
         return None if position is None else self._series_at(position)
 
-    def find_leaf(self, row: int) -> DirectoryId | None:
-        """Return the directory that holds the series with that index row, or None."""
-        position = self._find_position(row)
+    def leaves_of(self, series: Series) -> Sequence[DirectoryId]:
+        """Return the directories that hold a series: one, or none if it is not shown."""
+        position = self._find_position(series.row)
         if position is None:
-            return None
-        return DirectoryId(self._depth << _LEVEL_SHIFT | self._leaf_of[position])
+            return []
+        return [DirectoryId(self._depth << LEVEL_SHIFT | self._leaf_of[position])]
+
+    def uuids(self, directory: DirectoryId) -> bytes:
+        """Return the UUIDs of a leaf's series, 16 bytes each, by index row."""
+        level, ordinal = self._locate(directory)
+        first, last = self._child_range(level, ordinal) if level == self._depth else (0, 0)
+        if self._narrowed is None:
+            return self._uuids_at(first, last - first)
+        kept = self._narrowed.positions
+        low, high = _span(kept, first, last)
+        return b"".join(self._uuids_at(position, 1) for position in kept[low:high])
+
+    def rows(self) -> Sequence[int]:
+        """Return the index rows of all series that are shown, in path order."""
+        if self._narrowed is None:
+            return self._rows
+        return array("I", map(self._rows.__getitem__, self._narrowed.positions))
+
+    def all_uuids(self) -> bytes:
+        """Return the UUIDs of all series that are shown, in the order of `rows`."""
+        if self._narrowed is None:
+            return self._uuids_at(0, len(self._rows))
+        return b"".join(self._uuids_at(position, 1) for position in self._narrowed.positions)
 
     def narrow(self, rows: Iterable[int]) -> Layout:
         """Return the tree of those series alone, under the same directory identities.
@@ -247,7 +279,7 @@ class Layout:
     def _locate(self, directory: DirectoryId) -> tuple[int, int]:
         if not self.contains(directory):
             raise NoSuchEntryError(f"no directory has the number {directory}")
-        return directory >> _LEVEL_SHIFT, directory & _ORDINAL_MASK
+        return directory >> LEVEL_SHIFT, directory & ORDINAL_MASK
 
     def _child_range(self, level: int, ordinal: int) -> tuple[int, int]:
         start = self._levels[level].child_start
@@ -263,8 +295,11 @@ class Layout:
             return None
         return position
 
+    def _uuids_at(self, position: int, count: int) -> bytes:
+        return self._file.read(self._uuids + position * UUID_BYTES, count * UUID_BYTES)
+
     def _series_at(self, position: int) -> Series:
-        digits = self._file.read(self._uuids + position * _UUID_BYTES, _UUID_BYTES).hex()
+        digits = self._uuids_at(position, 1).hex()
         count = self._instance_counts[position]
         groups = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
         return Series(

@@ -15,6 +15,7 @@ import mmap
 import os
 import struct
 import sys
+import weakref
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -62,7 +63,11 @@ class LayoutFileError(Exception):
 
 
 class LayoutFile:
-    """A layout file, mapped. Safe to use from several threads until it is closed."""
+    """A layout file, mapped. Safe to use from several threads until it is closed.
+
+    One that nobody refers to any more closes itself: a mount that goes on to another
+    index cannot know when the last request is done with this one.
+    """
 
     def __init__(self, path: Path, identity: str | None = None) -> None:
         """Open and check `path`.
@@ -70,14 +75,15 @@ class LayoutFile:
         Raises LayoutFileError if it is damaged, of another format, or not of `identity`;
         OSError if it cannot be read at all.
         """
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self.descriptor)
         try:
-            self.header, self._base = _read_header(self._descriptor)
+            self.header, self._base = _read_header(self.descriptor)
             if identity is not None and self.header.identity != identity:
                 raise LayoutFileError("compiled from something else")
-            self._map = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
+            self._map = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ)
         except BaseException:
-            os.close(self._descriptor)
+            self._close()
             raise
         self._views: list[memoryview[int]] = []
 
@@ -95,7 +101,7 @@ class LayoutFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the file."""
-        return os.pread(self._descriptor, length, offset)
+        return os.pread(self.descriptor, length, offset)
 
     def close(self) -> None:
         """Unmap and close; the arrays handed out may not be used afterwards."""
@@ -103,7 +109,7 @@ class LayoutFile:
             view.release()
         self._views.clear()
         self._map.close()
-        os.close(self._descriptor)
+        self._close()
 
 
 def _read_header(descriptor: int) -> tuple[Header, int]:

@@ -21,6 +21,7 @@ from idcfs.errors import IdcfsError
 _COMMANDS = {
     "mount": "Show IDC, or a selection of it, as a directory tree.",
     "umount": "Unmount what `idcfs mount` has mounted.",
+    "refresh": "Move a mount on to a new index while it serves.",
     "status": "Tell how mounts fare: requests, hits, bytes, errors.",
     "prefetch": "Bring a selection to a directory or into the cache.",
     "manifest": "Write a selection as s3:// lines.",

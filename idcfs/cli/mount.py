@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -29,12 +32,11 @@ from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
     from idcfs.model import TreeTotals
-    from idcfs.mount.job import MountRequest
+    from idcfs.mount.request import MountRequest
 
 _IGNORED = frozenset(
     {
@@ -158,14 +160,16 @@ def mount(
 
     Returns when the mount answers. Unmount with: idcfs umount MOUNTPOINT
     """
-    from idcfs.mount.job import MountRequest, run_mount
+    from idcfs.mount.job import run_mount
     from idcfs.mount.logs import FloodFilter
+    from idcfs.mount.request import MountRequest
     from idcfs.vfs.attributes import Ownership
 
     options = parse_mount_options(mount_options)
     given = {"uid": uid, "gid": gid, "dir_mode": dir_mode, "file_mode": file_mode}
     numbers = {name: _parse_number(name, text) for name, text in given.items() if text is not None}
     numbers |= options.numbers
+    selected, kept_files = _lasting(selected)
     request = MountRequest(
         mountpoint=mountpoint.absolute(),
         template=dir_template,
@@ -187,6 +191,7 @@ def mount(
         allow_other=allow_other or options.allow_other,
         allow_nonempty=options.allow_nonempty,
         fuse_options=tuple(options.fuse),
+        kept_files=kept_files,
     )
     if foreground:
         for handler in logging.getLogger().handlers:
@@ -196,6 +201,26 @@ def mount(
     from idcfs.mount.daemon import run_detached
 
     click.echo(run_detached(lambda ready: _run_logged(request, ready)))
+
+
+def _lasting(selected: Selected) -> tuple[Selected, tuple[int, ...]]:
+    """Return the selection with a manifest that can be read again whenever the index changes.
+
+    One that comes through a pipe is kept in a file that has no name; its descriptor is
+    returned too. Raises UsageError if it cannot be read.
+    """
+    path = selected.manifest
+    if path is None:
+        return selected, ()
+    if path.is_file() and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
+        return replace(selected, manifest=path.absolute()), ()
+    try:
+        with path.open("rb") as manifest, tempfile.TemporaryFile() as kept:
+            shutil.copyfileobj(manifest, kept)
+            descriptor = os.dup(kept.fileno())
+    except OSError as exc:
+        raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
+    return replace(selected, manifest=Path(f"/proc/self/fd/{descriptor}")), (descriptor,)
 
 
 def _select(catalog: Catalog, *, selected: Selected) -> list[int] | None:

@@ -11,7 +11,6 @@ import click
 from idcfs.cli.console import human_bytes, printable
 from idcfs.cli.options import NonEmptyPath, log_option
 from idcfs.cli.settings import name_option
-from idcfs.errors import MountError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,17 +46,11 @@ def status(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
 
 
 def _places(mountpoint: Path | None) -> list[Path]:
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_mount, mounts, resolve
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_own, mounts
 
-    ours = [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
-    if mountpoint is None:
-        return ours
-    path = resolve(mountpoint)
-    if path in ours:
-        return [path]
-    if find_mount(path) is not None:
-        raise MountError(f"what is mounted at {mountpoint} is not idcfs")
-    raise MountError(f"nothing is mounted at {mountpoint}")
+    if mountpoint is not None:
+        return [find_own(mountpoint)]
+    return [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
 
 
 def _read(path: Path) -> dict[str, Any]:

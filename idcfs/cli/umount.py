@@ -10,7 +10,6 @@ import click
 from idcfs.cli.console import complain
 from idcfs.cli.options import NonEmptyPath, log_option
 from idcfs.cli.settings import name_option
-from idcfs.errors import MountError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,17 +38,16 @@ def umount(mountpoint: Path, lazy: bool, patience_s: float, stale: bool) -> None
 
     Says who is busy there, if that is why it cannot be unmounted.
     """
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_mount, is_stale, resolve, unmount
+    from idcfs.mount.mountpoints import find_own, is_stale, resolve, unmount
 
-    path = resolve(mountpoint)
-    if stale and not is_stale(path):
+    if stale and not is_stale(resolve(mountpoint)):
         return
-    mounted = find_mount(path)
-    if mounted is None:
-        raise MountError(f"nothing is mounted at {mountpoint}")
-    if mounted.type != FILE_SYSTEM_TYPE:
-        raise MountError(f"what is mounted at {mountpoint} is not idcfs but {mounted.type}")
-    unmount(path, lazy=lazy or stale, patience_s=patience_s, waiting=_tell_who_is_waited_for)
+    unmount(
+        find_own(mountpoint),
+        lazy=lazy or stale,
+        patience_s=patience_s,
+        waiting=_tell_who_is_waited_for,
+    )
 
 
 def _tell_who_is_waited_for(users: str) -> None:

@@ -5,6 +5,7 @@ kernel names are bytes. Everything here runs on the trio thread.
 """
 
 from idcfs.fuse.adapter import Adapter
+from idcfs.fuse.kernel import KernelCache
 from idcfs.fuse.session import Session
 
-__all__ = ["Adapter", "Session"]
+__all__ = ["Adapter", "KernelCache", "Session"]

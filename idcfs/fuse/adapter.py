@@ -106,13 +106,14 @@ class Adapter(pyfuse3.Operations):
         """Find an entry by name."""
         if len(name) > _NAME_LIMIT_BYTES:  # the kernel lets up to 1,024 bytes through
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        edition = self._fs.edition
         try:
             if (found := self._hidden.find(Inode(parent_inode), name.decode())) is not None:
                 self._fs.lookup_count += 1
                 return _entry(found)
             return _entry(await self._fs.lookup(Inode(parent_inode), name.decode()))
         except (NoSuchEntryError, UnicodeDecodeError):  # every name of ours is UTF-8
-            return _absent()
+            return _absent(0.0 if edition.is_superseded else TTL_S)
 
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """Take references back. Must not raise."""
@@ -245,9 +246,9 @@ def _entry(attributes: Attributes) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def _absent() -> pyfuse3.EntryAttributes:
+def _absent(ttl_s: float) -> pyfuse3.EntryAttributes:
     """Inode 0 with a timeout: the kernel remembers that the name is missing."""
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
-    entry.entry_timeout = TTL_S
+    entry.entry_timeout = ttl_s
     return entry

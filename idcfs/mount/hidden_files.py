@@ -13,16 +13,14 @@ from idcfs.mount.papers import as_file, write_citations, write_manifest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from idcfs.catalog.index import Index
     from idcfs.mount.report import MountReport
-    from idcfs.vfs.tree import DirectoryTree
+    from idcfs.mount.trees import Showing
 
 
 def hidden_files(
-    report: MountReport, tree: DirectoryTree, index: Index
+    report: MountReport, showing: Showing
 ) -> dict[str, Callable[[], Awaitable[BinaryIO]]]:
     """Return the files by name, each with what makes its content when it is opened."""
-    version = f"idcfs {idcfs.__version__}\nidc-index-data {index.version}\n".encode()
     one_at_a_time = trio.CapacityLimiter(1)  # they take memory and time
 
     def written(write: Callable[[], BinaryIO]) -> Callable[[], Awaitable[BinaryIO]]:
@@ -37,12 +35,14 @@ def hidden_files(
         return as_file(report.as_metrics())
 
     async def versions() -> BinaryIO:
-        return as_file(version)
+        return as_file(
+            f"idcfs {idcfs.__version__}\nidc-index-data {showing.now.index.version}\n".encode()
+        )
 
     return {
         "status.json": status,
         "metrics": metrics,
         "version": versions,
-        "manifest": written(functools.partial(write_manifest, tree)),
-        "citations": written(functools.partial(write_citations, tree, index.path)),
+        "manifest": written(lambda: write_manifest(showing.now.tree)),
+        "citations": written(lambda: write_citations(showing.now.tree, showing.now.index.path)),
     }

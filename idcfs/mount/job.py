@@ -3,70 +3,38 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
-import stat
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache.opening import is_shared_directory, open_cache
+from idcfs.cache.opening import open_cache
 from idcfs.catalog.catalog import Catalog
 from idcfs.catalog.facts import SeriesFacts, common_columns
+from idcfs.catalog.succession import Predecessor
 from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.notify import ServiceManager
-from idcfs.mount.serve import Knowledge, check_width, serve
+from idcfs.mount.serve import Knowledge, serve
+from idcfs.mount.succession import find_succession
+from idcfs.mount.trees import Showing, Shown, layouts_directory
 from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
 from idcfs.vfs.extended import COLUMNS
-from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES
 from idcfs.vfs.presence import CachePresence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from idcfs.catalog.layout import Layout
     from idcfs.model import TreeTotals
-    from idcfs.store.endpoint import Source
-    from idcfs.vfs.attributes import Ownership
-
-logger = logging.getLogger(__name__)
+    from idcfs.mount.request import MountRequest
 
 _OUTAGE_REST_S = 3.0
 """So late a mount may notice that the network is back. One reader in so long waits for
 a connection, five seconds where nothing answers at all; the others get their error at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """All that decides one mount."""
-
-    mountpoint: Path
-    template: str
-    select: Callable[[Catalog], list[int] | None]
-    """Returns the index rows to show; None for the whole index. May complain and go on."""
-    index_path: Path | None
-    """None for the index that `idc-index-data` brings."""
-    cache_dir: Path
-    endpoint_url: str | None
-    source: Source
-    ownership: Ownership
-    cache_size: str | None = None
-    min_free: str | None = None
-    """The cache's limits, as `idcfs.cache.limits` understands them."""
-    cache_shared: bool | None = None
-    """Whether several hosts share the cache directory; None for what was last said of it."""
-    verify_reads: bool = False
-    allow_other: bool = False
-    allow_nonempty: bool = False
-    fuse_options: tuple[str, ...] = ()
-    """Passed on to libfuse as they are."""
 
 
 def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -> None:
@@ -84,8 +52,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
     # Before a layout is put into a directory not ours.
     open_cache(request.cache_dir, shared=request.cache_shared, background=False).cache.close()
     catalog = Catalog.open(request.index_path)
-    layout = _open_tree(catalog, request)
-    check_width(layout)
+    showing = Showing(_open_shown(catalog, request))
     store = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,
@@ -102,28 +69,27 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         verify_reads=request.verify_reads,
         hurried=True,
     ).cache
-    facts = SeriesFacts(catalog.index)
     common = common_columns(request.template, frozenset(COLUMNS.values()))
     manager = ServiceManager.from_environment(os.environ)
 
     def announce() -> None:
-        ready(catalog.index.release, layout.totals)
-        manager.ready(f"{catalog.index.release} at {mountpoint}")
+        release = showing.now.index.release
+        ready(release, showing.now.tree.totals)
+        manager.ready(f"{release} at {mountpoint}")
 
     options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
     try:
         trio.run(
             functools.partial(
                 serve,
-                tree=layout,
+                showing=showing,
+                find_succession=functools.partial(find_succession, request),
                 store=store,
                 cache=cache,
                 ownership=request.ownership,
                 knowledge=Knowledge(
-                    facts=facts,
                     presence=CachePresence(request.cache_dir, cache.shared),
                     common=common,
-                    index=catalog.index,
                     cache_dir=request.cache_dir,
                 ),
                 mountpoint=mountpoint,
@@ -133,50 +99,15 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
             )
         )
     finally:
-        facts.close()
+        showing.now.facts.close()
         store.close()
         cache.close()
-        layout.close()
 
 
-def _open_tree(catalog: Catalog, request: MountRequest) -> Layout:
-    """Open the layout, narrowed to the selection, and say so if it has hopeless directories."""
-    rows = request.select(catalog)
-    layouts_dir = _layouts_dir(request)
-    if rows is None:
-        layout = catalog.open_layout(request.template, layouts_dir)
-    else:
-        layout = catalog.open_layout_of(request.template, layouts_dir, rows)
-    if layout.refused_count:
-        logger.warning(
-            "%d series of the index have no proper UUID or bucket and are left out",
-            layout.refused_count,
-        )
-    if layout.widest_leaf_instances() > DIRECTORY_LIMIT_FILES:
-        logger.warning(
-            "some directories of this template hold more than %s files and cannot be listed; "
-            "more levels in --dir-template help",
-            f"{DIRECTORY_LIMIT_FILES:,}",
-        )
-    return layout
-
-
-def _layouts_dir(request: MountRequest) -> Path:
-    """Return where layouts are kept: on this host, if others share the cache directory.
-
-    They are compiled under a lock, and mapped into memory for as long as the mount lives.
-    """
-    if not is_shared_directory(request.cache_dir):
-        return request.cache_dir / "layouts"
-    directory = Path(tempfile.gettempdir(), f"idcfs-{os.geteuid()}")
-    try:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        status = directory.lstat()
-    except OSError as exc:
-        raise MountError(f"cannot make {directory}: {exc.strerror}; set TMPDIR") from exc
-    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise MountError(f"{directory} is not yours alone; remove it, or set TMPDIR")
-    return directory / "layouts"
+def _open_shown(catalog: Catalog, request: MountRequest) -> Shown:
+    source = request.tree_source(catalog)
+    layout = source.open(catalog.index, layouts_directory(request.cache_dir))
+    return Shown(catalog.index, source, Predecessor(layout), SeriesFacts(catalog.index))
 
 
 def _keep_apart(mountpoint: Path, request: MountRequest) -> None:

@@ -51,6 +51,17 @@ def find_mount(mountpoint: Path) -> Mounted | None:
     return found[-1] if found else None
 
 
+def find_own(path: Path) -> Path:
+    """Return the absolute path of a mount of ours. Raises MountError if there is none."""
+    mountpoint = resolve(path)
+    mounted = find_mount(mountpoint)
+    if mounted is None:
+        raise MountError(f"nothing is mounted at {path}")
+    if mounted.type != FILE_SYSTEM_TYPE:
+        raise MountError(f"what is mounted at {path} is not idcfs but {mounted.type}")
+    return mountpoint
+
+
 def keep_off_mounts(*directories: Path | None) -> None:
     """Refuse to write into a mount of our own, which is read-only and would read itself.
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from idcfs.fetch import Fetcher, Limiters
-    from idcfs.model import TreeTotals
     from idcfs.mount.metered import MeteredStore
+    from idcfs.mount.trees import Showing
     from idcfs.vfs.figures import Latencies, RequestFigures
 
 _QUANTILES = (50, 90, 99)
@@ -27,9 +27,7 @@ class MountReport:
     """Reads off the counters of one mount, on the trio thread."""
 
     mountpoint: Path
-    release: str
-    index_version: str
-    totals: TreeTotals
+    showing: Showing
     cache_dir: Path
     requests: RequestFigures
     store: MeteredStore
@@ -40,15 +38,16 @@ class MountReport:
     def figures(self) -> dict[str, Any]:
         """Return all figures. Sizes are in bytes and times in seconds, as their names say."""
         fetched = self.fetcher.figures
+        index, totals = self.showing.now.index, self.showing.now.tree.totals
         return {
             "mountpoint": str(self.mountpoint),
             "pid": os.getpid(),
             "idcfs_version": idcfs.__version__,
-            "release": self.release,
-            "index_version": self.index_version,
-            "series": self.totals.series_count,
-            "files": self.totals.instance_count,
-            "bytes": self.totals.size_bytes,
+            "release": index.release,
+            "index_version": index.version,
+            "series": totals.series_count,
+            "files": totals.instance_count,
+            "bytes": totals.size_bytes,
             "uptime_s": round(time.monotonic() - self.began_s, 3),
             "memory_bytes": _memory_bytes(),
             "requests": {

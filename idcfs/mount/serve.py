@@ -11,32 +11,32 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.errors import IdcfsError, MountError, UsageError
+from idcfs.errors import IdcfsError, MountError
 from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
-from idcfs.fuse import Adapter, Session
+from idcfs.fuse import Adapter, KernelCache, Session
 from idcfs.mount.collector import collect_rarely
 from idcfs.mount.hidden_files import hidden_files
 from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
+from idcfs.mount.refresh import Refresher
 from idcfs.mount.report import MountReport
 from idcfs.vfs.extended import ExtendedAttributes
 from idcfs.vfs.figures import RequestFigures
-from idcfs.vfs.filesystem import DIRECTORY_LIMIT_FILES, FileSystem
+from idcfs.vfs.filesystem import FileSystem
 from idcfs.vfs.hidden import HiddenDirectory
-from idcfs.vfs.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from idcfs.cache import Cache
-    from idcfs.catalog.index import Index
     from idcfs.mount.notify import ServiceManager
+    from idcfs.mount.succession import Succession
+    from idcfs.mount.trees import Showing, Shown
     from idcfs.store import ObjectStore
     from idcfs.vfs.attributes import Ownership
-    from idcfs.vfs.extended import Presence, SeriesFacts
-    from idcfs.vfs.tree import DirectoryTree
+    from idcfs.vfs.extended import Presence
 
 logger = logging.getLogger(__name__)
 
@@ -44,32 +44,20 @@ _GRACE_S = 2.0
 """How long fetches under way may go on after a signal before their readers get an error."""
 
 
-def check_width(tree: DirectoryTree) -> None:
-    """Refuse a tree that is one flat directory of more files than can be listed."""
-    if tree.is_leaf(ROOT) and tree.totals.instance_count > DIRECTORY_LIMIT_FILES:
-        raise UsageError(
-            f"a flat mount would put {tree.totals.instance_count:,} files into one directory "
-            f"(the limit is {DIRECTORY_LIMIT_FILES:,}): mount a selection, for example "
-            "--collection-id or --series-instance-uid, or use a template with levels, for "
-            "example --dir-template %collection_id/%PatientID/%SeriesInstanceUID"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What the mount tells of its files and of itself beyond the tree."""
 
-    facts: SeriesFacts
     presence: Presence
     common: Sequence[frozenset[str]]
-    """These three as for `ExtendedAttributes`."""
-    index: Index
+    """These two as for `ExtendedAttributes`."""
     cache_dir: Path
 
 
 async def serve(
     *,
-    tree: DirectoryTree,
+    showing: Showing,
+    find_succession: Callable[[Shown], Awaitable[Succession | None]],
     store: ObjectStore,
     cache: Cache,
     ownership: Ownership,
@@ -81,8 +69,9 @@ async def serve(
 ) -> None:
     """Mount, call `ready` when requests are answered, and serve until the end.
 
-    SIGTERM and SIGINT unmount in order; a second one drops what is under way. `manager` is
-    told that it stops, and its watchdog fed.
+    SIGTERM and SIGINT unmount in order; a second one drops what is under way. At SIGHUP, or
+    when it is asked through the hidden directory, the mount goes on to what `find_succession`
+    gives. `manager` is told that it stops, and its watchdog fed.
     Raises MountError if the file system cannot be mounted.
     """
     collect_rarely()
@@ -97,33 +86,45 @@ async def serve(
                 limiters=limiters,
                 extra_bytes=extra_bytes,
             )
-            file_system = FileSystem(tree=tree, fetcher=fetcher, ownership=ownership)
+            file_system = FileSystem(tree=showing.now.tree, fetcher=fetcher, ownership=ownership)
             extended = ExtendedAttributes(
                 file_system=file_system,
-                tree=tree,
-                facts=knowledge.facts,
+                facts=showing.now.facts,
                 presence=knowledge.presence,
                 common=knowledge.common,
             )
             report = MountReport(
                 mountpoint=mountpoint,
-                release=knowledge.index.release,
-                index_version=knowledge.index.version,
-                totals=tree.totals,
+                showing=showing,
                 cache_dir=knowledge.cache_dir,
                 requests=requests,
                 store=metered,
                 fetcher=fetcher,
                 limiters=limiters,
             )
+            refresher = Refresher(
+                mountpoint=mountpoint,
+                showing=showing,
+                find_succession=find_succession,
+                file_system=file_system,
+                extended=extended,
+                kernel=KernelCache(),
+                manager=manager,
+            )
             hidden = HiddenDirectory(
-                hidden_files(report, tree, knowledge.index), tree=tree, ownership=ownership
+                hidden_files(report, showing),
+                tree=lambda: file_system.edition.tree,
+                ownership=ownership,
+                unlisted={"refresh": refresher.refresh_as_file},
             )
             adapter = Adapter(file_system, extended, hidden, requests)
             session = Session(adapter, mountpoint, options)
             try:
                 async with trio.open_nursery() as watching:
-                    await watching.start(_stop_at_signal, session, services.cancel_scope, manager)
+                    await watching.start(
+                        _stop_at_signal, session, refresher, services.cancel_scope, manager
+                    )
+                    await watching.start(refresher.refresh_at_signals)
                     await watching.start(switch_level_at_signals)
                     answered = trio.Event()
                     watching.start_soon(_announce, mountpoint, answered, ready)
@@ -174,6 +175,7 @@ def _first(group: BaseExceptionGroup[IdcfsError]) -> IdcfsError:
 
 async def _stop_at_signal(
     session: Session,
+    refresher: Refresher,
     fetches: trio.CancelScope,
     manager: ServiceManager,
     *,
@@ -181,10 +183,19 @@ async def _stop_at_signal(
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
-        async for number in signals:
-            logger.info("got %s, unmounting", signal.Signals(number).name)
-            manager.stopping()
+        number = await anext(signals)
+        logger.info("got %s, unmounting", signal.Signals(number).name)
+        manager.stopping()
+        async with trio.open_nursery() as ending:
+            ending.start_soon(_drop_when_late, signals, fetches)
+            await refresher.aclose()  # before nobody answers requests any more
             session.stop()
-            with trio.move_on_after(_GRACE_S):
-                await anext(signals)
-            fetches.cancel()
+
+
+async def _drop_when_late(signals: AsyncIterator[int], fetches: trio.CancelScope) -> None:
+    """Drop what is under way after a while, or at another signal."""
+    with trio.move_on_after(_GRACE_S):
+        await anext(signals)
+    fetches.cancel()
+    async for _ in signals:
+        pass

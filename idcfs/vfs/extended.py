@@ -108,90 +108,30 @@ class Presence(Protocol):
         ...
 
 
-class ExtendedAttributes:
-    """Names and values of the extended attributes. On the trio thread.
+class _Columns:
+    """The columns of the index that is shown, and whether it can be read."""
 
-    `common` has, for each level of directories, the columns that all series below have in
-    common. While the index cannot be read, or is another than the one that was mounted,
-    what it tells is not listed, and not there.
-    """
-
-    def __init__(
-        self,
-        *,
-        file_system: FileSystem,
-        tree: DirectoryTree,
-        facts: SeriesFacts,
-        presence: Presence,
-        common: Sequence[frozenset[str]],
-    ) -> None:
-        self._file_system = file_system
-        self._tree = tree
+    def __init__(self, facts: SeriesFacts) -> None:
         self._facts = facts
-        self._presence = presence
-        self._common = common
         self._blocks: LRUCache[int, Mapping[int, Mapping[str, str]]] = LRUCache(_KEPT_BLOCKS)
         self._retry_at_s = -math.inf
         self._said = ""
         self._asking = trio.CapacityLimiter(1)  # there is one process that answers
-        self._looking = trio.CapacityLimiter(4)
 
-    async def names(self, inode: Inode) -> Sequence[str]:
-        """Return the names that are listed."""
-        place = await self._file_system.find(inode)
-        names = _OF_FILES if isinstance(place, File) else self._names_of(place)
-        if trio.current_time() < self._retry_at_s:
-            return [name for name in names if name not in COLUMNS]
-        return names
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether the index could be read when it was last asked, or that is a while ago."""
+        return trio.current_time() >= self._retry_at_s
 
-    async def get(self, inode: Inode, name: str) -> str:
-        """Return a value; "" for what the index leaves open. Raises NoSuchAttributeError."""
-        place = await self._file_system.find(inode)
-        if isinstance(place, File):
-            series = place.series
-            url, present = place.ref.url, functools.partial(self._presence.of_object, place.ref)
-        else:
-            if name not in self._names_of(place):
-                raise NoSuchAttributeError(f"no attribute {name}")
-            series = self._first_series(place)
-            url = f"s3://{series.bucket}/{series.prefix}*"
-            present = functools.partial(self._presence.of_series, series)
-        if name == _S3_URL:
-            return url
-        if name == _CACHED:
-            return await trio.to_thread.run_sync(
-                present, limiter=self._looking, abandon_on_cancel=True
-            )
-        if name == _SERIES_UUID:
-            return series.uuid
-        if (column := COLUMNS.get(name)) is None:
-            raise NoSuchAttributeError(f"no attribute {name}")
-        try:
-            return (await self._columns_of(series)).get(column, "")
-        except IndexFileError as exc:
-            self._retry_at_s = trio.current_time() + _PAUSE_S
-            if str(exc) != self._said:
-                self._said = str(exc)
-                logger.warning("%s: extended attributes tell less", exc)
-            raise NoSuchAttributeError(f"no attribute {name} now") from exc
+    def give_up(self, error: IndexFileError) -> None:
+        """Leave the index alone for a while, and log why, once."""
+        self._retry_at_s = trio.current_time() + _PAUSE_S
+        if str(error) != self._said:
+            self._said = str(error)
+            logger.warning("%s: extended attributes tell less", error)
 
-    def _names_of(self, directory: DirectoryId) -> list[str]:
-        tree, level, above = self._tree, 0, directory
-        while (parent := tree.get_parent(above)) != above:
-            above = parent
-            level += 1
-        names = [name for name, column in COLUMNS.items() if column in self._common[level]]
-        if tree.is_leaf(directory) and len(tree.series(directory)) == 1:
-            return [_SERIES_UUID, _S3_URL, _CACHED, *names]
-        return names
-
-    def _first_series(self, directory: DirectoryId) -> Series:
-        """Return a series below, any of which has what all have in common."""
-        while not self._tree.is_leaf(directory):
-            _, directory = self._tree.children(directory)[0]
-        return self._tree.series(directory)[0]
-
-    async def _columns_of(self, series: Series) -> Mapping[str, str]:
+    async def of(self, series: Series) -> Mapping[str, str]:
+        """Return the columns of a series. Raises IndexFileError."""
         number = series.row // _BLOCK_ROWS
         if (block := self._blocks.get(number)) is None:
             async with self._asking:
@@ -205,9 +145,91 @@ class ExtendedAttributes:
         return columns
 
     async def _ask(self, number: int) -> Mapping[int, Mapping[str, str]]:
-        if trio.current_time() < self._retry_at_s:
+        if not self.can_be_asked:
             raise IndexFileError(self._said)
         first = number * _BLOCK_ROWS
         return await trio.to_thread.run_sync(
             self._facts.facts, range(first, first + _BLOCK_ROWS), abandon_on_cancel=True
         )
+
+
+class ExtendedAttributes:
+    """Names and values of the extended attributes. On the trio thread.
+
+    `common` has, for each level of directories, the columns that all series below have in
+    common. While the index cannot be read, or is another than the one that was mounted,
+    what it tells is not listed, and not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        file_system: FileSystem,
+        facts: SeriesFacts,
+        presence: Presence,
+        common: Sequence[frozenset[str]],
+    ) -> None:
+        self._file_system = file_system
+        self._columns = _Columns(facts)
+        self._presence = presence
+        self._common = common
+        self._looking = trio.CapacityLimiter(4)
+
+    def show(self, facts: SeriesFacts) -> None:
+        """Ask another index from now on; the file system shows its tree from the same moment."""
+        self._columns = _Columns(facts)
+
+    async def names(self, inode: Inode) -> Sequence[str]:
+        """Return the names that are listed."""
+        edition, columns = self._file_system.edition, self._columns
+        place = await edition.find(inode)
+        names = _OF_FILES if isinstance(place, File) else self._names_of(edition.tree, place)
+        if not columns.can_be_asked:
+            return [name for name in names if name not in COLUMNS]
+        return names
+
+    async def get(self, inode: Inode, name: str) -> str:
+        """Return a value; "" for what the index leaves open. Raises NoSuchAttributeError."""
+        edition, columns = self._file_system.edition, self._columns
+        place = await edition.find(inode)
+        if isinstance(place, File):
+            series = place.series
+            url, present = place.ref.url, functools.partial(self._presence.of_object, place.ref)
+        else:
+            if name not in self._names_of(edition.tree, place):
+                raise NoSuchAttributeError(f"no attribute {name}")
+            series = _first_series(edition.tree, place)
+            url = f"s3://{series.bucket}/{series.prefix}*"
+            present = functools.partial(self._presence.of_series, series)
+        if name == _S3_URL:
+            return url
+        if name == _CACHED:
+            return await trio.to_thread.run_sync(
+                present, limiter=self._looking, abandon_on_cancel=True
+            )
+        if name == _SERIES_UUID:
+            return series.uuid
+        if (column := COLUMNS.get(name)) is None:
+            raise NoSuchAttributeError(f"no attribute {name}")
+        try:
+            return (await columns.of(series)).get(column, "")
+        except IndexFileError as exc:
+            columns.give_up(exc)
+            raise NoSuchAttributeError(f"no attribute {name} now") from exc
+
+    def _names_of(self, tree: DirectoryTree, directory: DirectoryId) -> list[str]:
+        level, above = 0, directory
+        while (parent := tree.get_parent(above)) != above:
+            above = parent
+            level += 1
+        names = [name for name, column in COLUMNS.items() if column in self._common[level]]
+        if tree.is_leaf(directory) and len(tree.series(directory)) == 1:
+            return [_SERIES_UUID, _S3_URL, _CACHED, *names]
+        return names
+
+
+def _first_series(tree: DirectoryTree, directory: DirectoryId) -> Series:
+    """Return a series below, any of which has what all have in common."""
+    while not tree.is_leaf(directory):
+        _, directory = tree.children(directory)[0]
+    return tree.series(directory)[0]

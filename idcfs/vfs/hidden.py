@@ -7,6 +7,7 @@ as in /proc, and they are read without the kernel's page cache.
 from __future__ import annotations
 
 import stat
+from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
@@ -46,13 +47,22 @@ class HiddenDirectory:
     """
 
     def __init__(
-        self, files: Mapping[str, Make], *, tree: DirectoryTree, ownership: Ownership
+        self,
+        files: Mapping[str, Make],
+        *,
+        tree: Callable[[], DirectoryTree],
+        ownership: Ownership,
+        unlisted: Mapping[str, Make] = MappingProxyType({}),
     ) -> None:
-        self._files = list(files.items())
-        self._numbers = {name: number for number, name in enumerate(files, 1)}
+        """`unlisted` are further files, which only their owner may open, and by name.
+
+        `tree` gives what is shown at present.
+        """
+        self._makers = [*files.values(), *unlisted.values()]
+        self._numbers = {name: number for number, name in enumerate([*files, *unlisted], 1)}
+        self._listed = len(files)
+        self._tree = tree
         self._ownership = ownership
-        self._mtime_ns = tree.mtime_ns
-        self._is_reachable = tree.find_child(ROOT, NAME) is None
         self._open: dict[Handle, BinaryIO] = {}
         self._next_handle = _BIT
 
@@ -67,7 +77,9 @@ class HiddenDirectory:
         Raises NoSuchEntryError for a name that the directory does not have.
         """
         if parent == ROOT_INODE:
-            return self.getattr(_DIRECTORY) if name == NAME and self._is_reachable else None
+            if name != NAME or self._tree().find_child(ROOT, NAME) is not None:
+                return None
+            return self.getattr(_DIRECTORY)
         if parent != _DIRECTORY:
             return None
         if name not in self._numbers:
@@ -77,11 +89,12 @@ class HiddenDirectory:
     def getattr(self, inode: Inode) -> Attributes:
         """Return the attributes of the directory or of a file."""
         is_directory = inode == _DIRECTORY
-        kind, mode = (
-            (stat.S_IFDIR, self._ownership.directory_mode)
-            if is_directory
-            else (stat.S_IFREG, self._ownership.file_mode & 0o444)
-        )
+        if is_directory:
+            kind, mode = stat.S_IFDIR, self._ownership.directory_mode
+        elif inode - _BIT <= self._listed:
+            kind, mode = stat.S_IFREG, self._ownership.file_mode & 0o444
+        else:
+            kind, mode = stat.S_IFREG, 0o400
         return Attributes(
             inode=inode,
             mode=kind | mode,
@@ -89,7 +102,7 @@ class HiddenDirectory:
             uid=self._ownership.uid,
             gid=self._ownership.gid,
             size_bytes=0,
-            mtime_ns=self._mtime_ns,
+            mtime_ns=self._tree().mtime_ns,
             ttl_s=1.0,
         )
 
@@ -102,7 +115,11 @@ class HiddenDirectory:
             raise NotADirectoryInTreeError(f"inode {handle} is a file")
         here = self.getattr(_DIRECTORY)
         listed = [(".", here), ("..", here)]
-        listed += [(name, self.getattr(Inode(_BIT | n))) for name, n in self._numbers.items()]
+        listed += [
+            (name, self.getattr(Inode(_BIT | number)))
+            for name, number in self._numbers.items()
+            if number <= self._listed
+        ]
         for position, (name, attributes) in enumerate(listed[start:], start + 1):
             yield name, attributes, position
 
@@ -110,8 +127,7 @@ class HiddenDirectory:
         """Make a file's content as it is now, and return a handle on it."""
         if inode == _DIRECTORY:
             raise IsADirectoryInTreeError(f"/{NAME} is a directory")
-        _, make = self._files[inode - _BIT - 1]
-        content = await make()
+        content = await self._makers[inode - _BIT - 1]()
         self._next_handle += 1
         handle = Handle(self._next_handle)
         self._open[handle] = content

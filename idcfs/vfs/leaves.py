@@ -38,7 +38,7 @@ def number_files(series: Series, listing: Listing) -> dict[int, File]:
     """Return the files of one series by their number within it, in order of names."""
     numbers = number_names(instance.name for instance in listing.instances)
     return {
-        number: File(inode_of_file(series.row, number), series, instance)
+        number: File(inode_of_file(series.number, number), series, instance)
         for number, instance in zip(numbers, listing.instances, strict=True)
     }
 

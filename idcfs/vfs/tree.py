@@ -64,6 +64,10 @@ class DirectoryTree(Protocol):
         """Return the series of a leaf; empty for other directories."""
         ...
 
-    def find_series(self, row: int) -> Series | None:
-        """Return the tree's series with that index row, or None; any integer may be asked."""
+    def find_series(self, number: int) -> Series | None:
+        """Return the tree's series with that number, or None; any integer may be asked."""
+        ...
+
+    def leaves_of(self, series: Series) -> Sequence[DirectoryId]:
+        """Return the directories that hold a series of this tree."""
         ...

@@ -87,7 +87,6 @@ async def exploring(root: Path, facts: Facts) -> AsyncIterator[Explored]:
             fs,
             ExtendedAttributes(
                 file_system=fs,
-                tree=tree,
                 facts=facts,
                 presence=CachePresence(root),
                 common=COMMON,

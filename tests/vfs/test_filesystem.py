@@ -22,10 +22,10 @@ from idcfs.errors import (
     StoreUnavailableError,
 )
 from idcfs.model import ROOT, DirectoryId, Extent, Series, TreeTotals
-from idcfs.vfs import filesystem, leaves
+from idcfs.vfs import edition, leaves
 from idcfs.vfs.filesystem import FileSystem, Handle
 from idcfs.vfs.inodes import ROOT_INODE, Inode
-from tests.support.stores import MTIME_NS, MemoryStore, in_trio, make_content, make_series
+from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_series
 from tests.vfs.trees import DictTree, serving
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ async def test_a_leaf_that_is_not_as_the_index_says_is_merged_once(
         merges.append(numbered)
         return leaves.merge_files(numbered)  # type: ignore[arg-type]  # passed on
 
-    monkeypatch.setattr(filesystem, "merge_files", merge)
+    monkeypatch.setattr(edition, "merge_files", merge)
     for series in (make_series(1, count=2), make_series(1, count=4)):
         merges.clear()
         async with serving(DictTree({"x": [series]}), store, tmp_path) as fs:
@@ -419,7 +419,7 @@ async def test_a_leaf_too_wide_is_refused_without_asking(
 async def test_a_leaf_that_turns_out_too_wide_is_refused(
     store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem, "DIRECTORY_LIMIT_FILES", 2)
+    monkeypatch.setattr(edition, "DIRECTORY_LIMIT_FILES", 2)
     unknown = make_series(1, count=None)
     async with serving(DictTree({"x": [unknown]}), store, tmp_path) as fs:
         directory = await find(fs, "x")
@@ -495,8 +495,8 @@ async def test_a_walk_over_many_directories_leaves_nothing(tmp_path: Path) -> No
 async def test_what_is_kept_of_listings_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filesystem, "DIRECTORY_LIMIT_FILES", 50)
-    monkeypatch.setattr(filesystem, "_NUMBERED_FILES", 50)
+    monkeypatch.setattr(edition, "DIRECTORY_LIMIT_FILES", 50)
+    monkeypatch.setattr(edition, "_NUMBERED_FILES", 50)
     store = MemoryStore()
     many = [make_series(number, count=1) for number in range(1, 301)]
     for series in many:
@@ -504,5 +504,53 @@ async def test_what_is_kept_of_listings_is_bounded(
     tree = DictTree({f"{each.row:03}": [each] for each in many})
     async with serving(tree, store, tmp_path) as fs:
         assert len(await walk(fs)) == 600
-        assert len(fs._leaves) + len(fs._numbered) <= 75
+        assert len(fs.edition._leaves) + len(fs.edition._numbered) <= 75
         assert fs._open_directories == {}
+
+
+@in_trio
+async def test_another_tree_is_shown_and_what_is_open_goes_on(
+    store: MemoryStore, tmp_path: Path
+) -> None:
+    everything = list(LEAVES)
+    async with serving(DictTree(LEAVES, everything), store, tmp_path) as fs:
+        going, staying = await find(fs, "c1/p1/CT/1a.dcm"), await find(fs, "c1/p1/MR/2a.dcm")
+        above = (await find(fs, "c1/p1")).inode
+        held, listed = await fs.open(going.inode), await fs.opendir(above)
+        assert going.ttl_s > 0
+        rest = {path: series for path, series in LEAVES.items() if not path.endswith("CT")}
+        fs.show(DictTree(rest, everything))
+        with pytest.raises(NoSuchEntryError):
+            await find(fs, "c1/p1/CT")
+        assert await find(fs, "c1/p1/MR/2a.dcm") == staying
+        # What is open can be read and asked about; what only was looked up is gone.
+        assert await fs.read(held, Extent(0, 10)) == content_of(CT, "1a.dcm")[:10]
+        assert (await fs.getattr(going.inode)).size_bytes == going.size_bytes
+        assert [file.inode for file in fs.open_files()] == [going.inode]
+        fs.release(held)
+        with pytest.raises(NoSuchEntryError):
+            await fs.getattr(going.inode)
+        # A directory that was open shows what it showed, but nothing to remember.
+        told = {name: each.ttl_s for name, each, _ in fs.readdir(listed, 2)}
+        assert told == {"CT": 0, "MR": 0}
+        fs.releasedir(listed)
+
+
+@in_trio
+async def test_an_answer_that_is_overtaken_is_not_kept(store: MemoryStore, tmp_path: Path) -> None:
+    async with serving(DictTree(LEAVES), store, tmp_path) as fs:
+        leaf = (await find(fs, "c1/p1/CT")).inode
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await fs.lookup(leaf, "1a.dcm"))
+
+        gate = Gate()
+        store.on_list = lambda _: gate.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await gate.arrived()
+            fs.show(DictTree(LEAVES))
+            gate.open()
+        assert [each.ttl_s for each in answers] == [0]
+        assert (await fs.lookup(leaf, "1a.dcm")).ttl_s > 0

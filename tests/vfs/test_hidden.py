@@ -24,7 +24,10 @@ def hidden(path: str = "x", content: bytes = b"hello") -> HiddenDirectory:
     async def make() -> BinaryIO:
         return io.BytesIO(content)
 
-    return HiddenDirectory({"file": make}, tree=DictTree({path: [SERIES]}), ownership=OWNERSHIP)
+    tree = DictTree({path: [SERIES]})
+    return HiddenDirectory(
+        {"file": make}, tree=lambda: tree, ownership=OWNERSHIP, unlisted={"secret": make}
+    )
 
 
 def test_it_is_found_in_the_root_only() -> None:
@@ -59,6 +62,10 @@ def test_a_file_is_what_it_was_when_it_was_opened() -> None:
         file = there.find(directory.inode, "file")
         assert file is not None
         assert stat.S_ISREG(file.mode)
+        secret = there.find(directory.inode, "secret")
+        assert secret is not None
+        assert stat.S_IMODE(secret.mode) == 0o400
+        there.release(await there.open(secret.inode))
         with pytest.raises(IsADirectoryInTreeError):
             await there.open(directory.inode)
         with pytest.raises(NotADirectoryInTreeError):

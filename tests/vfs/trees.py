@@ -50,7 +50,7 @@ class DictTree:
                 self._paths[number] = path
                 self._children.setdefault(numbers[above], {})[name] = number
                 self._children.setdefault(number, {})
-        self._rows = {each.row: each for series in leaves.values() for each in series}
+        self._rows = {each.number: each for series in leaves.values() for each in series}
 
     @property
     def totals(self) -> TreeTotals:
@@ -86,8 +86,11 @@ class DictTree:
     def series(self, directory: DirectoryId) -> Sequence[Series]:
         return self._series.get(self._known(directory), [])
 
-    def find_series(self, row: int) -> Series | None:
-        return self._rows.get(row)
+    def find_series(self, number: int) -> Series | None:
+        return self._rows.get(number)
+
+    def leaves_of(self, series: Series) -> Sequence[DirectoryId]:
+        return [leaf for leaf, held in self._series.items() if series in held]
 
     def _known(self, directory: DirectoryId) -> DirectoryId:
         if directory not in self._paths:
