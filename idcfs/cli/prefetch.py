@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
     from idcfs.prefetch.batches import Streaming
-    from idcfs.prefetch.job import Observer
+    from idcfs.prefetch.job import Observer, PrefetchRequest
     from idcfs.prefetch.outcome import Outcome
     from idcfs.prefetch.selected import SelectedPrefetch
     from idcfs.prefetch.space import Space
@@ -110,6 +111,12 @@ _COLUMNS, _ROWS = 80, 24
     metavar="SIZE",
     help="Have so much there at once: the next series come when COMMAND has seen these.",
 )
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Have the workers of this Dask cluster fetch, such as tcp://host:8786: into"
+    " --download-dir, which they share, or each into its own cache. Takes idcfs[dask].",
+)
 @name_option
 @log_option
 def prefetch(
@@ -133,6 +140,7 @@ def prefetch(
     command: str | None,
     exec_remove: bool,
     batch_size: str | None,
+    scheduler: str | None,
 ) -> int:
     """Bring a selection to a directory, or into the cache.
 
@@ -173,8 +181,11 @@ def prefetch(
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)
     complain_of_each(chosen.problems)
-    job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
-    status = _tell(job) if dry_run else _run(job)
+    if scheduler is not None and not dry_run:
+        status = _run_spread(catalog, chosen.rows, dir_template, request, scheduler)
+    else:
+        job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
+        status = _tell(job) if dry_run else _run(job)
     return status or int(bool(chosen.problems))
 
 
@@ -231,11 +242,33 @@ def _tell(job: SelectedPrefetch) -> int:
     return int(not space.suffices)
 
 
+def _run_spread(
+    catalog: Catalog, rows: list[int], template: str, request: PrefetchRequest, scheduler: str
+) -> int:
+    """Have a cluster fetch. What room there is only its workers know."""
+    from idcfs.cluster.job import ClusterPrefetch
+
+    for option, said in (
+        ("--from-dir", request.from_dir),
+        ("--exec", request.streaming),
+        ("--limit-rate", request.bytes_per_s),
+    ):
+        if said:
+            raise UsageError(
+                f"{option} says something of one machine: it does not go with --scheduler"
+            )
+    return _fetch(ClusterPrefetch(catalog, rows, template, request, scheduler=scheduler))
+
+
 def _run(job: SelectedPrefetch) -> int:
-    """Fetch, print a summary, and return the exit status."""
+    """Fetch if there is room, print a summary, and return the exit status."""
     space = job.measure()
     if not space.suffices:
         raise IdcfsError(_too_big(job.place, space))
+    return _fetch(job)
+
+
+def _fetch(job: SelectedPrefetch) -> int:
     started = time.monotonic()
     with _progress() as observe:
         outcome = job.run(observe)

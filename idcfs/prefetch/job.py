@@ -119,10 +119,10 @@ def run_prefetch(
     bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
     with reporting(request.report_path, outcome) as note:
-        _run(request, placed, outcome, observe, layout, note)
+        bring_series(request, placed, outcome, observe, layout, note)
 
 
-def _run(
+def bring_series(
     request: PrefetchRequest,
     placed: Iterator[tuple[Series, str]],
     outcome: Outcome,
@@ -130,6 +130,7 @@ def _run(
     layout: Layout,
     note: Note,
 ) -> None:
+    """Do what `run_prefetch` does; `note` is told of each file in the place of a report."""
     concurrency = Concurrency.fixed(request.jobs) if request.jobs else Concurrency()
     store = _make_store(request, layout, concurrency)
     cache = open_cache(
