@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 from idcfs.cache.opening import open_cache
 from idcfs.catalog.index import Index
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _LOW_SPACE_BYTES = 10**9
 """Less free space than this holds hardly one CT study."""
+
+_OTHER_DIRECTORY = "name another directory with --cache-dir, or as cache-dir in config.toml"
 
 _PROBE_BUCKET = "idc-open-data"
 _PROBE_PREFIX = "00000000-0000-0000-0000-000000000000/"
@@ -95,14 +98,15 @@ def _check_cache(cache_dir: Path) -> list[Finding]:
         speed = check_speed(place)
         free = shutil.disk_usage(place).free
     except CacheError as exc:
-        return [Finding("cache", False, str(exc), "choose another directory with --cache-dir")]
+        return [Finding("cache", False, str(exc), _OTHER_DIRECTORY)]
     except OSError as exc:
         detail = f"cannot use the cache directory {cache_dir}: {exc.strerror}"
-        return [Finding("cache", False, detail, "choose another directory with --cache-dir")]
+        return [Finding("cache", False, detail, _OTHER_DIRECTORY)]
     can = "can be written" if place == cache_dir else "can be made"
     detail = f"{cache_dir} {can}, {free / 1e9:.1f} GB are free"
     enough = free >= _LOW_SPACE_BYTES
-    return [Finding("cache", enough, detail, "free some space, or --cache-dir"), speed]
+    remedy = f"idcfs cache clear --cache-dir {shlex.quote(str(cache_dir))}, or {_OTHER_DIRECTORY}"
+    return [Finding("cache", enough, detail, remedy), speed]
 
 
 def _check_endpoint(endpoint_url: str | None, source: Source) -> list[Finding]:
@@ -120,13 +124,29 @@ def _check_endpoint(endpoint_url: str | None, source: Source) -> list[Finding]:
         )
         return [Finding(subject, False, str(exc), remedy)]
     except IdcfsError as exc:
+        url = get_endpoint(endpoint_url, source).url
         if "certificate" not in str(exc).lower():
-            remedy = "check the network, HTTPS_PROXY and --endpoint-url"
-            return [Finding(subject, False, str(exc), remedy)]
+            return [Finding(subject, False, str(exc), _reaching(url))]
         # A proxy that looks into HTTPS signs with an authority of its own; or it is the clock.
-        remedy = "name the certificates of your network's proxy in AWS_CA_BUNDLE"
+        remedy = "export AWS_CA_BUNDLE=/the/certificates/of/your/proxy.pem"
         found = Finding(subject, False, str(exc), remedy)
     else:
         found = Finding(subject, True, f"{endpoint_url or source} answers")
     clock = check_clock(get_endpoint(endpoint_url, source).url)
     return [found] if clock is None else [found, clock]
+
+
+def _reaching(url: str) -> str:
+    """Return what to try where a server cannot be reached."""
+    variable = "HTTPS_PROXY" if url.startswith("https:") else "HTTP_PROXY"
+    proxy = getproxies().get(variable.removesuffix("_PROXY").lower())
+    if proxy is None:
+        return (
+            f"see what `curl -I {shlex.quote(url)}` says; where the network wants a proxy: "
+            f"export {variable}=http://HOST:PORT"
+        )
+    host = proxy.rpartition("@")[2]  # a password may stand before it
+    return (
+        f"{variable} names the proxy {host}: export {variable}=http://HOST:PORT if that is wrong, "
+        f"or unset {variable}"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +34,21 @@ class Finding:
 def check_device() -> Finding:
     """Check that the kernel's FUSE device is there and may be opened."""
     subject = "FUSE device"
-    if not _DEVICE.exists():
-        return Finding(
-            subject,
-            False,
-            f"{_DEVICE} does not exist",
-            "load the kernel module with `sudo modprobe fuse`; in a container, start it with "
-            "--device /dev/fuse --cap-add SYS_ADMIN",
-        )
-    if not os.access(_DEVICE, os.R_OK | os.W_OK):
-        return Finding(
-            subject, False, f"{_DEVICE} may not be opened by you", f"sudo chmod 0666 {_DEVICE}"
-        )
+    in_container = "in a container, start it with --device /dev/fuse --cap-add SYS_ADMIN"
+    try:
+        os.close(os.open(_DEVICE, os.O_RDWR))
+    except FileNotFoundError:
+        remedy = f"load the kernel module with `sudo modprobe fuse`; {in_container}"
+        return Finding(subject, False, f"{_DEVICE} does not exist", remedy)
+    except OSError as exc:
+        if exc.errno == errno.EACCES:
+            remedy = f"sudo chmod 0666 {_DEVICE}"
+        elif exc.errno == errno.EPERM:  # of the control group, whatever the file's mode says
+            remedy = in_container
+        else:  # the file is there, and no driver behind it
+            remedy = "sudo modprobe fuse"
+        detail = f"{_DEVICE} may not be opened by you: {exc.strerror}"
+        return Finding(subject, False, detail, remedy)
     return Finding(subject, True, f"{_DEVICE} can be opened")
 
 
@@ -51,11 +56,19 @@ def check_fusermount() -> Finding:
     """Check that fusermount3 is installed: without it only root can mount."""
     subject = "fusermount3"
     path = shutil.which("fusermount3")
-    if path is not None:
+    if path is not None and (os.geteuid() == 0 or _runs_as_root(Path(path))):
         return Finding(subject, True, f"{path} is installed")
+    if path is not None:  # one that conda brought, for example
+        remedy = f"sudo chown root {shlex.quote(path)} && sudo chmod u+s {shlex.quote(path)}"
+        return Finding(subject, False, f"{path} does not run as root", remedy)
     if os.geteuid() == 0:
         return Finding(subject, True, "not installed, and not needed by root")
     return Finding(subject, False, "not installed", "sudo apt install fuse3")
+
+
+def _runs_as_root(program: Path) -> bool:
+    status = program.stat()
+    return status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)
 
 
 def check_allow_other() -> Finding:

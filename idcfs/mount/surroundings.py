@@ -74,7 +74,7 @@ def check_speed(directory: Path) -> Finding:
         "cache disk",
         rate >= _SLOW_BYTES_PER_S,
         f"{directory} takes {rate / 1e6:,.0f} MB/s",
-        "name a directory on a local disk with --cache-dir",
+        "name a directory on a local disk with --cache-dir, or as cache-dir in config.toml",
         needed=False,
     )
 

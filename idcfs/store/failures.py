@@ -16,7 +16,7 @@ Failure = tuple[type[StoreError], str]
 """One of our errors, and its message behind the colon. `{endpoint}` and `{reason}` or
 `{answer}`, the status with S3's own code, are filled in."""
 
-_CHECK = "check the network, the proxy settings and --endpoint-url"
+_CHECK = "check the network, the proxy settings and --endpoint-url (idcfs doctor helps)"
 NO_CONNECTION = (
     StoreUnavailableError,
     "{endpoint} did not accept a connection in time; " + _CHECK,
