@@ -106,11 +106,12 @@ class Remote:
         *,
         jobs: int | None,
         verify: Literal["full", "length"],
-        cache_size: str | None,
-        min_free: str | None,
-        limit_rate: int | str | None,
+        cache_size: str | None = None,
+        min_free: str | None = None,
+        limit_rate: int | str | None = None,
         report_path: Path | None,
-        from_dir: Path | None,
+        from_dir: Path | None = None,
+        only_examine: bool = False,
     ) -> PrefetchRequest:
         """Return the request for a prefetch from here."""
         from idcfs.prefetch.job import PrefetchRequest
@@ -133,6 +134,7 @@ class Remote:
             bytes_per_s=None if limit_rate is None else parse_rate(str(limit_rate)),
             report_path=report_path,
             from_dir=from_dir,
+            only_examine=only_examine,
         )
 
     def files(self, series: Series) -> list[File]:

@@ -46,6 +46,8 @@ class Report:
     elapsed_s: float
     out_of_reach: bool = False
     """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
+    replaced_files: int = 0
+    """Those of the fetched that were there and not right."""
 
     @property
     def is_complete(self) -> bool:
@@ -88,8 +90,8 @@ def run(
 
     keep_off_mounts(request.download_dir, request.cache_dir)
     job = SelectedPrefetch(catalog, rows, template, request)
-    space = job.measure()
-    if not space.suffices:
+    space = None if request.only_examine else job.measure()
+    if space is not None and not space.suffices:
         raise IdcfsError(
             f"{human_bytes(space.needed_bytes)} are to be fetched and {job.place} has room for "
             f"{human_bytes(space.free_bytes)}: select less, or name another place"
@@ -109,6 +111,7 @@ def run(
         outcome.gave_up,
         time.monotonic() - started_s,
         outcome.out_of_reach,
+        outcome.replaced_files,
     )
 
 

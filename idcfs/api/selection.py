@@ -165,6 +165,29 @@ class Selection:
             done.raise_if_incomplete()
         return done
 
+    def recheck(
+        self,
+        download_dir: str | os.PathLike[str] | None = None,
+        *,
+        dir_template: str | None = DEFAULT_TEMPLATE,
+        jobs: int | None = None,
+        report: str | os.PathLike[str] | None = None,
+        progress: Callable[[Progress], None] | bool = False,
+    ) -> Report:
+        """Read all files that are there and hold them against the store; change nothing.
+
+        What is missing or not right is among the report's failures; `prefetch` mends it.
+        Raises UsageError if there is no such directory.
+        """
+        request = self._remote.request(
+            Path(download_dir).absolute() if download_dir is not None else None,
+            jobs=jobs,
+            verify="full",
+            report_path=Path(report).absolute() if report is not None else None,
+            only_examine=True,
+        )
+        return run(self._catalog, self._rows, dir_template, request, progress)
+
     def files(self) -> Iterator[File]:
         """Yield every file, series by series in path order, as the store lists them.
 

@@ -27,7 +27,7 @@ from idcfs.errors import WAY_ROUND, IdcfsError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
@@ -67,6 +67,12 @@ _COLUMNS, _ROWS = 80, 24
 @click.option("--cache-dir", type=NonEmptyPath(), help="Where the cache is.")
 @limit_options
 @click.option("--dry-run", is_flag=True, help="Only tell what would be fetched, and if it fits.")
+@click.option(
+    "--recheck",
+    is_flag=True,
+    help="Read all that is there, hold it against the store's checksums as --verify full does, and"
+    " fetch anew what differs; with --dry-run, only tell what differs or is missing.",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
@@ -133,6 +139,7 @@ def prefetch(
     cache_shared: bool | None,
     min_free: str | None,
     dry_run: bool,
+    recheck: bool,
     jobs: int | None,
     verify: Literal["length", "full"],
     limit_rate: str | None,
@@ -168,14 +175,15 @@ def prefetch(
         endpoint_url=endpoint_url,
         source=source,
         jobs=jobs,
-        verify=Verify(verify),
+        verify=Verify.FULL if recheck else Verify(verify),
         cache_size=cache_size,
         cache_shared=cache_shared,
         min_free=min_free,
         bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
         report_path=report_path.absolute() if report_path else None,
         from_dir=from_dir.absolute() if from_dir else None,
-        streaming=_streaming(command, exec_remove, batch_size, download_dir, from_dir),
+        only_examine=recheck and dry_run,
+        streaming=_streaming(command, recheck, exec_remove, batch_size, download_dir, from_dir),
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)
@@ -185,12 +193,13 @@ def prefetch(
         status = _run_spread(catalog, chosen.rows, dir_template, request, scheduler)
     else:
         job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
-        status = _tell(job) if dry_run else _run(job)
+        status = _tell(job) if dry_run and not recheck else _run(job, request)
     return status or int(bool(chosen.problems))
 
 
 def _streaming(
     command: str | None,
+    recheck: bool,
     removes: bool,
     batch_size: str | None,
     download_dir: Path | None,
@@ -199,6 +208,8 @@ def _streaming(
     from idcfs.cache.limits import parse_amount
     from idcfs.prefetch.batches import Streaming
 
+    if recheck and command:
+        raise UsageError("--recheck checks what is there, and --exec what comes: name one of them")
     if command is None:
         if removes or batch_size:
             raise UsageError("--batch-size and --exec-remove say something of --exec: name that")
@@ -257,22 +268,25 @@ def _run_spread(
             raise UsageError(
                 f"{option} says something of one machine: it does not go with --scheduler"
             )
-    return _fetch(ClusterPrefetch(catalog, rows, template, request, scheduler=scheduler))
+    job = ClusterPrefetch(catalog, rows, template, request, scheduler=scheduler)
+    return _bring(job, _fetched)
 
 
-def _run(job: SelectedPrefetch) -> int:
+def _run(job: SelectedPrefetch, request: PrefetchRequest) -> int:
     """Fetch if there is room, print a summary, and return the exit status."""
+    if request.only_examine:
+        return _bring(job, _examined)
     space = job.measure()
     if not space.suffices:
         raise IdcfsError(_too_big(job.place, space))
-    return _fetch(job)
+    return _bring(job, _fetched)
 
 
-def _fetch(job: SelectedPrefetch) -> int:
+def _bring(job: SelectedPrefetch, summary: Callable[[Outcome], str]) -> int:
     started = time.monotonic()
     with _progress() as observe:
         outcome = job.run(observe)
-    return _report(outcome, time.monotonic() - started)
+    return _report(outcome, f"{summary(outcome)}; {time.monotonic() - started:.1f} s")
 
 
 def _too_big(place: Path, space: Space) -> str:
@@ -326,14 +340,26 @@ def _progress() -> Iterator[Observer]:
         yield draw
 
 
-def _report(outcome: Outcome, elapsed_s: float) -> int:
+def _fetched(outcome: Outcome) -> str:
+    replaced = outcome.replaced_files
+    return (
+        f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
+        + (f"{replaced:,} of them in place of wrong ones, " if replaced else "")
+        + f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
+        f"{len(outcome.failures):,} failed"
+    )
+
+
+def _examined(outcome: Outcome) -> str:
+    return (
+        f"{outcome.present_files:,} files are right ({human_bytes(outcome.present_bytes)}), "
+        f"{outcome.failed_files:,} are not"
+    )
+
+
+def _report(outcome: Outcome, summary: str) -> int:
     for failure in outcome.failures:
         complain(f"{failure.subject}: {failure.reason}")
-    summary = (
-        f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
-        f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
-        f"{len(outcome.failures):,} failed; {elapsed_s:.1f} s"
-    )
     click.echo(summary)
     if outcome.commands_done or outcome.skipped_series:
         click.echo(

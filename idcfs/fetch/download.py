@@ -31,6 +31,8 @@ class Brought:
     """Whether anything of it came from the store; otherwise it was there."""
     checksum: Checksum | None
     """What its content was held against besides its length; None for nothing."""
+    replaced: bool = False
+    """Whether something else was in its place."""
 
 
 def download_object(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import Cache, CachedObject
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
@@ -210,6 +211,12 @@ class Fetcher:
             return await reader.ensure()
         finally:
             self.close_reader(reader)
+
+    def checksum_finder(self, ref: ObjectRef) -> FindChecksums:
+        """Return what asks the store, in a thread, for the checksums it keeps of an object."""
+        return functools.partial(
+            self._store.find_checksums, ref.bucket, ref.key, etag=ref.instance.etag
+        )
 
     async def download(
         self,

@@ -121,6 +121,7 @@ def _claim(path: Path, is_wanted: Callable[[int], bool]) -> int | None:
                     claimed, fd = fd, -1
                     return claimed
                 path.unlink()
+                path.with_suffix(_RECORD_SUFFIX).unlink(missing_ok=True)
         except OSError:
             return None
         finally:

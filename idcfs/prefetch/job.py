@@ -21,6 +21,7 @@ from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.patience import NO_PATIENCE, Patience, PatiencePolicy
 from idcfs.prefetch.pipeline import Pipeline
+from idcfs.prefetch.recheck import OnlyExamined
 from idcfs.prefetch.report import reporting
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
@@ -77,6 +78,8 @@ class PrefetchRequest:
     """Gets a line of JSON for each file, and one that sums up."""
     from_dir: Path | None = None
     """Files that were fetched elsewhere; nothing but listings then comes from the store."""
+    only_examine: bool = False
+    """Fetch nothing, and call a failure what is missing or not right."""
     streaming: Streaming | None = None
     """What is done with each series in `download_dir`, and in what batches they come."""
 
@@ -99,9 +102,10 @@ def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]])
 
 def _make_target(request: PrefetchRequest, cache: Cache) -> Target:
     disk = trio.CapacityLimiter(_DISK_THREADS)
-    if request.download_dir is None:
-        return CacheTarget(cache, verify=request.verify, disk=disk)
-    return DirectoryTarget(request.download_dir, cache, verify=request.verify, disk=disk)
+    target: Target = CacheTarget(cache, verify=request.verify, disk=disk)
+    if request.download_dir is not None:
+        target = DirectoryTarget(request.download_dir, cache, verify=request.verify, disk=disk)
+    return OnlyExamined(target) if request.only_examine else target
 
 
 def run_prefetch(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from idcfs.model import Checksum, Series, SeriesUUID
 
-Told = Literal["fetched", "present", "failed"]
-"""What becomes of a file; `present` was there already, and right."""
+Told = Literal["fetched", "replaced", "present", "failed"]
+"""What becomes of a file; `replaced` was there and not right, `present` was right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class Outcome:
     total_bytes: int
     fetched_files: int = 0
     fetched_bytes: int = 0
+    replaced_files: int = 0
+    """Those of the fetched in whose place something else was."""
     present_files: int = 0
     """Files that were there already, and right."""
     present_bytes: int = 0
@@ -79,9 +81,10 @@ class Outcome:
         if ending.told == "failed":
             self.failed_files += ending.file_count
             self.failures.append(Failure(ending.subject, ending.reason or ""))
-        elif ending.told == "fetched":
+        elif ending.told != "present":
             self.fetched_files += 1
             self.fetched_bytes += ending.size_bytes or 0
+            self.replaced_files += ending.told == "replaced"
         else:
             self.present_files += 1
             self.present_bytes += ending.size_bytes or 0

@@ -23,7 +23,7 @@ from idcfs.prefetch.outcome import Ending, Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from idcfs.fetch import Fetcher
+    from idcfs.fetch import Brought, Fetcher
     from idcfs.model import Checksum, Listing, Series, SeriesUUID
     from idcfs.prefetch.metered import MeteredStore
     from idcfs.prefetch.outcome import Told
@@ -174,8 +174,7 @@ class Pipeline:
                     self._judge(exc)
                 else:
                     self._failed_in_a_row = 0
-                    told: Told = "fetched" if brought.fetched else "present"
-                    self._end(listed, instance, told, brought.checksum)
+                    self._end(listed, instance, _tell(brought), brought.checksum)
                     self._tick_off(listed)
                 finally:
                     self.meter.settle(ref.key)
@@ -226,6 +225,12 @@ def _take(placed: Placed) -> list[tuple[Series, str]]:
 
 def _ref(listed: _Listed, instance: Instance) -> ObjectRef:
     return ObjectRef(listed.series.bucket, listed.series.uuid, instance)
+
+
+def _tell(brought: Brought) -> Told:
+    if brought.replaced:
+        return "replaced"
+    return "fetched" if brought.fetched else "present"
 
 
 def _explain(exc: Exception, what: str) -> str:

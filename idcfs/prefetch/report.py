@@ -78,6 +78,7 @@ class ReportFile:
             "bytes": outcome.total_bytes,
             "fetched_files": outcome.fetched_files,
             "fetched_bytes": outcome.fetched_bytes,
+            "replaced_files": outcome.replaced_files,
             "present_files": outcome.present_files,
             "present_bytes": outcome.present_bytes,
             "failed_files": outcome.failed_files,

@@ -73,15 +73,23 @@ class SelectedPrefetch:
     def run(self, observe: Observer) -> Outcome:
         """Fetch, and tell what came of it; see `run_prefetch`.
 
-        Raises UsageError for a directory that cannot be made, and what `run_prefetch` raises.
+        Raises UsageError for a directory that cannot be made, or is not there to be examined,
+        and what `run_prefetch` raises.
         """
+        if self._request.only_examine:
+            if not self.place.is_dir():
+                raise UsageError(f"there is no directory {self.place} to check")
+        else:
+            self._make_place()
+        outcome = Outcome(self.size.instance_count, self.size.size_bytes)
+        run_prefetch(self._request, self._placed(), outcome, observe, self._laid_out)
+        return outcome
+
+    def _make_place(self) -> None:
         try:
             self.place.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise UsageError(f"cannot make the directory {self.place}: {exc.strerror}") from exc
-        outcome = Outcome(self.size.instance_count, self.size.size_bytes)
-        run_prefetch(self._request, self._placed(), outcome, observe, self._laid_out)
-        return outcome
 
     def _laid_out(self) -> Iterator[tuple[Series, str]]:
         return self._catalog.series_paths(self._rows, self._template)

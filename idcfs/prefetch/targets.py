@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
-import functools
 import os
 import stat
 from enum import Enum
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from idcfs.cache import ContentCheck
-from idcfs.errors import CacheError, IntegrityError
+from idcfs.errors import CacheError, IdcfsError, IntegrityError
 from idcfs.fetch import Brought
 from idcfs.fetch.copying import copy_cached, read_through
 from idcfs.fetch.unfinished import SUFFIX as UNFINISHED_SUFFIX
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache import Cache
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch import Fetcher
     from idcfs.model import Listing, Series
 
@@ -40,14 +41,32 @@ class Verify(Enum):
     """It also has the object's MD5, where the store gives one."""
 
 
+class NotRightError(IdcfsError):
+    """What is there is not the object, or nothing is there."""
+
+
+class NotThereError(NotRightError):
+    """Nothing is there."""
+
+    def __init__(self) -> None:
+        super().__init__("is not there")
+
+
 class Target(Protocol):
-    """Takes the files of series. `bring` belongs on the trio thread, the rest in any."""
+    """Takes the files of series. What is async belongs on the trio thread, the rest in any."""
 
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """Have the file there, whole and right.
 
         `directory` is the one that the template gives the series. Raises StoreError,
         CacheError or OSError.
+        """
+        ...
+
+    async def examine(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
+        """Return what is there, if that is the object, and change nothing.
+
+        Raises NotRightError if it is not, and OSError or CacheError if that cannot be told.
         """
         ...
 
@@ -74,11 +93,28 @@ class DirectoryTarget:
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.bring`."""
         path = self._path(ref, directory)
-        return await fetcher.download(
-            ref,
-            path,
-            find_present=functools.partial(self._find, path, ref),
-            verify_content=self._verify is Verify.FULL,
+        was_wrong = False
+
+        def find_present() -> Brought | None:
+            nonlocal was_wrong
+            try:
+                return self._examine(path, ref, fetcher.checksum_finder(ref))
+            except NotThereError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except NotRightError:
+                was_wrong = True
+            return copy_cached(self._cache, ref, path, verify_content=self._verify is Verify.FULL)
+
+        brought = await fetcher.download(
+            ref, path, find_present=find_present, verify_content=self._verify is Verify.FULL
+        )
+        return dataclasses.replace(brought, replaced=was_wrong)
+
+    async def examine(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
+        """See `Target.examine`."""
+        path, find_checksums = self._path(ref, directory), fetcher.checksum_finder(ref)
+        return await trio.to_thread.run_sync(
+            self._examine, path, ref, find_checksums, limiter=self._disk
         )
 
     def place(self, ref: ObjectRef, directory: str) -> str:
@@ -97,30 +133,23 @@ class DirectoryTarget:
     def _path(self, ref: ObjectRef, directory: str) -> Path:
         return self._root / directory / ref.instance.name
 
-    def _find(self, path: Path, ref: ObjectRef) -> Brought | None:
-        """Have the file there without the store, in a thread, if that can be."""
-        return self._find_right(path, ref) or copy_cached(
-            self._cache, ref, path, verify_content=self._verify is Verify.FULL
-        )
-
-    def _find_right(self, path: Path, ref: ObjectRef) -> Brought | None:
-        """Check the file that is there; make its directory if there is none.
-
-        Returns None if there is no file, or not the right one.
-        """
+    def _examine(self, path: Path, ref: ObjectRef, find_checksums: FindChecksums) -> Brought:
+        """Check the file that is there, in a thread. Raises NotRightError."""
         try:
             status = path.lstat()
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return None
+            raise NotThereError from None
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory is in the way")
-        if not stat.S_ISREG(status.st_mode) or status.st_size != ref.instance.size_bytes:
-            return None
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRightError("is not an ordinary file")
+        if status.st_size != ref.instance.size_bytes:
+            raise NotRightError(
+                f"has {status.st_size:,} bytes, the object in the store {ref.instance.size_bytes:,}"
+            )
         if self._verify is Verify.LENGTH:
             return Brought(False, None)
-        check = _read_content(path, ref)
-        return Brought(False, check.checksum) if check else None
+        return Brought(False, _read_content(path, ref, find_checksums).checksum)
 
 
 class CacheTarget:
@@ -133,11 +162,17 @@ class CacheTarget:
 
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.bring`."""
+        was_wrong = False
         if self._verify is Verify.FULL:
-            await trio.to_thread.run_sync(self._drop_if_wrong, ref, limiter=self._disk)
+            was_wrong = await trio.to_thread.run_sync(self._drop_if_wrong, ref, limiter=self._disk)
         fetched = await fetcher.ensure(ref)
         md5 = ref.instance.md5  # or what is cheaper and came along: the cache does not tell
-        return Brought(fetched, Checksum("md5", bytes.fromhex(md5)) if md5 else None)
+        checksum = Checksum("md5", bytes.fromhex(md5)) if md5 else None
+        return Brought(fetched, checksum, replaced=was_wrong)
+
+    async def examine(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
+        """See `Target.examine`."""
+        return await trio.to_thread.run_sync(self._examine, ref, limiter=self._disk)
 
     def place(self, ref: ObjectRef, directory: str) -> None:
         """See `Target.place`."""
@@ -159,17 +194,30 @@ class CacheTarget:
             cached.close()
         return held
 
-    def _drop_if_wrong(self, ref: ObjectRef) -> None:
-        """Read what the cache holds of an object, in a thread, and discard it if it is wrong."""
+    def _examine(self, ref: ObjectRef) -> Brought:
+        """Read what the cache holds of an object, in a thread. Raises NotRightError."""
         cached = self._cache.open(ref)
         try:
             if cached.missing(ref.whole):
-                return
-            read_through(cached, ref)
-        except (CacheError, IntegrityError):
-            cached.discard(ref.whole)
+                raise NotThereError
+            return Brought(False, read_through(cached, ref).checksum)
+        except (CacheError, IntegrityError) as exc:
+            raise NotRightError(str(exc)) from exc
         finally:
             cached.close()
+
+    def _drop_if_wrong(self, ref: ObjectRef) -> bool:
+        """Discard what the cache holds of an object, in a thread, if it is wrong. Tell if so."""
+        try:
+            self._examine(ref)
+        except NotThereError:
+            return False
+        except NotRightError:
+            cached = self._cache.open(ref)
+            cached.discard(ref.whole)
+            cached.close()
+            return True
+        return False
 
 
 def _held_bytes(entry: os.DirEntry[str]) -> int:
@@ -180,15 +228,16 @@ def _held_bytes(entry: os.DirEntry[str]) -> int:
     return 0 if entry.name[0] == "." else status.st_size
 
 
-def _read_content(path: Path, ref: ObjectRef) -> ContentCheck | None:
-    """Return what a file's content was held against; None if it is not the object's."""
+def _read_content(path: Path, ref: ObjectRef, find_checksums: FindChecksums) -> ContentCheck:
+    """Return what a file's content was held against. Raises NotRightError."""
     check = ContentCheck(ref, ref.whole)
+    check.ask(find_checksums)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_READ_BYTES):
             trio.from_thread.check_cancelled()
             check.update(memoryview(chunk))
     try:
         check.finish()
-    except IntegrityError:
-        return None
+    except IntegrityError as exc:
+        raise NotRightError(str(exc)) from exc
     return check

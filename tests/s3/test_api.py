@@ -138,3 +138,18 @@ def test_prefetches_run_in_threads_of_async_code(small: idcfs.Selection, tmp_pat
     reports = asyncio.run(both())
     assert [report.fetched_files for report in reports] == [small.size().instance_count] * 2
     assert "MainThread" not in threads
+
+
+def test_a_directory_is_rechecked(small: idcfs.Selection, tmp_path: Path) -> None:
+    small.prefetch(tmp_path / "there", limit_rate="1GB")
+    assert small.recheck(tmp_path / "there").is_complete
+    damaged = next((tmp_path / "there").rglob("*.dcm"))
+    damaged.write_bytes(b"?" * damaged.stat().st_size)
+    report = small.recheck(tmp_path / "there", report=tmp_path / "report")
+    assert [failure.subject for failure in report.failures] == [str(damaged)]
+    assert '"outcome": "failed"' in (tmp_path / "report").read_text()
+    assert small.prefetch(tmp_path / "there").replaced_files == 1
+    with pytest.raises(idcfs.UsageError, match="no directory"):
+        small.recheck(tmp_path / "elsewhere")
+    with pytest.raises(idcfs.UsageError, match="is not a rate"):
+        small.prefetch(tmp_path / "there", limit_rate="fast")

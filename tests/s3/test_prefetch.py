@@ -270,6 +270,60 @@ def test_the_report_has_each_file_and_what_became_of_it(
     assert last["summary"]["complete"]
 
 
+@pytest.mark.parametrize("into_cache", [False, True])
+def test_what_is_there_is_rechecked_and_mended(
+    replica: ServedReplica, prefetch: Prefetch, tmp_path: Path, into_cache: bool
+) -> None:
+    report = tmp_path / "report.jsonl"
+    arguments = [selected(replica, COLLECTION), "--recheck", f"--report={report}"]
+    arguments += [] if into_cache else [f"--download-dir={prefetch.root}"]
+    assert prefetch(*arguments, "--verify=length").returncode == 0
+    place = prefetch.cache / "objects" if into_cache else prefetch.root
+    right = {path: path.read_bytes() for path in sorted(place.rglob("*.dcm"))}
+    changed, cut, lost = list(right)[1:4]
+    changed.write_bytes(right[changed][:-1] + b"?")
+    cut.write_bytes(right[cut][:-1])
+    lost.unlink()
+    harmed = {path: path.read_bytes() for path in right if path.exists()}
+
+    done = prefetch(*arguments, "--dry-run")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{len(right) - 3} files are right (")
+    told = {line["url"].rpartition("/")[2]: line for line in read_report(report)[:-1]}
+    outcomes = {name: line["outcome"] for name, line in told.items()}
+    not_right = dict.fromkeys((path.name for path in (changed, cut, lost)), "failed")
+    assert outcomes == {path.name: "present" for path in right} | not_right
+    assert told[lost.name]["reason"] == "is not there"
+    if not into_cache:
+        assert f"{cut}: has {len(right[cut]) - 1:,} bytes, the object in the store" in done.stderr
+        assert "the content's MD5 is" in told[changed.name]["reason"]
+    assert {path: path.read_bytes() for path in right if path.exists()} == harmed
+
+    done = prefetch(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "of them in place of wrong ones" in done.stdout
+    outcomes = {
+        line["url"].rpartition("/")[2]: line["outcome"] for line in read_report(report)[:-1]
+    }
+    assert outcomes[changed.name] == "replaced"
+    # Of an object that is too short the cache says that it has it not.
+    assert outcomes[cut.name] == ("fetched" if into_cache else "replaced")
+    assert {path: path.read_bytes() for path in right} == right
+    assert prefetch(*arguments, "--dry-run").returncode == 0
+
+
+def test_a_directory_that_is_not_there_cannot_be_rechecked(
+    replica: ServedReplica, prefetch: Prefetch
+) -> None:
+    into = f"--download-dir={prefetch.root}"
+    done = prefetch(selected(replica, COLLECTION), into, "--recheck", "--dry-run")
+    assert done.returncode == 2
+    assert f"there is no directory {prefetch.root} to check" in done.stderr
+    done = prefetch(selected(replica, COLLECTION), into, "--recheck", "--exec=true")
+    assert done.returncode == 2
+    assert not prefetch.root.exists()
+
+
 def test_a_report_that_cannot_be_written(replica: ServedReplica, prefetch: Prefetch) -> None:
     chosen = selected(replica, COLLECTION)
     into = f"--download-dir={prefetch.root}"

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import threading
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ import trio.testing
 from idcfs.cache import DiskCache
 from idcfs.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError
 from idcfs.fetch.units import Filled, fill_units
-from idcfs.model import Extent
+from idcfs.model import Checksum, Extent
 from idcfs.prefetch.concurrency import Concurrency
 from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
@@ -29,7 +30,15 @@ from idcfs.prefetch.outcome import Ending, Outcome
 from idcfs.prefetch.patience import NO_PATIENCE, PatiencePolicy
 from idcfs.prefetch.space import measure
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
-from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_content, make_series
+from tests.support.stores import (
+    MTIME_NS,
+    Gate,
+    MemoryStore,
+    in_trio,
+    make_content,
+    make_ref,
+    make_series,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,6 +153,28 @@ async def test_what_is_there_and_right_is_left_alone(bench: Bench) -> None:
         str(bench.root / "d" / name): hashlib.md5(content).digest()
         for name, content in made.items()
     }
+
+
+@in_trio
+async def test_what_has_no_md5_is_held_against_what_the_store_keeps(bench: Bench) -> None:
+    content = make_content(1000)
+    ref = make_ref(content, etag="abc-2")  # uploaded in parts
+    bench.store.add(ref, content)
+    crc = Checksum("crc32", zlib.crc32(content).to_bytes(4, "big"))
+    bench.store.checksums[ref.key] = crc
+    placed = [(make_series(1), "d")]
+    bench.verify = Verify.FULL
+    await bench.run(placed)
+    await bench.run(placed)
+    assert [(each.told, each.checksum) for each in bench.endings] == [
+        ("fetched", crc),
+        ("present", crc),
+    ]
+    (bench.root / "d/a.dcm").write_bytes(bytes(1000))
+    outcome = await bench.run(placed)
+    assert bench.endings[-1].told == "replaced"
+    assert (outcome.fetched_files, outcome.replaced_files) == (1, 1)
+    assert bench.files() == {"d/a.dcm": content}
 
 
 @in_trio
