@@ -13,7 +13,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from idcfs.errors import AccessDeniedError, StoreUnavailableError
+from idcfs.errors import AccessDeniedError, IntegrityError, StoreUnavailableError
 from idcfs.fetch.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
     """Give the descriptor of an empty hidden file that takes its name when all has gone well.
 
-    Otherwise it is removed. Raises OSError.
+    Otherwise it is removed. Raises OSError, and IntegrityError if it was taken away.
     """
     path = _hidden(destination, SUFFIX)
     fd = _claim(path, lambda fd: False)
@@ -51,10 +51,9 @@ def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
     try:
         yield fd
         _finish(fd, ref)
-        path.rename(destination)
+        _rename(path, fd, destination)
     except BaseException:
-        with suppress(OSError):  # the first error says more, and Cancelled must come out
-            path.unlink()
+        _remove(path, fd)
         raise
     finally:
         os.close(fd)
@@ -82,12 +81,11 @@ def partial_file(ref: ObjectRef, destination: Path) -> Iterator[tuple[int, RunRe
         os.ftruncate(fd, ref.instance.size_bytes)  # as it is, unless somebody added to it
         _finish(fd, ref)
         record.remove()
-        path.rename(destination)
+        _rename(path, fd, destination)
     except BaseException as exc:
         if not (_may_go_on(exc) and record.runs):
             record.remove()
-            with suppress(OSError):
-                path.unlink()
+            _remove(path, fd)
         raise
     finally:
         record.close()
@@ -153,6 +151,23 @@ def _finish(fd: int, ref: ObjectRef) -> None:
     os.utime(fd, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
     # Network file systems tell only now of what they could not write. The lock stays.
     os.close(os.dup(fd))
+
+
+def _rename(path: Path, fd: int, destination: Path) -> None:
+    """Give a hidden file its name. Raises IntegrityError if it is not there any more.
+
+    Some network file systems keep the locks of each host to itself: then two hosts that bring
+    one file may take it away from each other, but never call the other's by its name.
+    """
+    if not _leads_to(path, os.fstat(fd)):
+        raise IntegrityError(f"{destination}: another program took away what was being written")
+    path.rename(destination)
+
+
+def _remove(path: Path, fd: int) -> None:
+    with suppress(OSError):  # the first error says more, and Cancelled must come out
+        if _leads_to(path, os.fstat(fd)):
+            path.unlink()
 
 
 def _hidden(destination: Path, suffix: str) -> Path:

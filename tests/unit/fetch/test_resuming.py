@@ -251,6 +251,25 @@ def test_another_program_that_brings_the_same_file_is_left_alone(
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+def test_another_host_whose_locks_are_not_seen(
+    store: MemoryStore, cache: DiskCache, there: Path, content: bytes
+) -> None:
+    ref = store.add_content(content)
+    taken: list[int] = []
+
+    def take_away() -> None:
+        if not taken:
+            taken.append((there / PART).stat().st_ino)
+            (there / PART).unlink()
+            (there / PART).write_bytes(b"theirs")
+
+    store.between_chunks = take_away
+    download(store, cache, ref, there)
+    assert (there / "a.dcm").read_bytes() == content
+    assert os.listdir(there) == ["a.dcm"]
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 def test_a_file_system_without_locks(
     store: MemoryStore,
     cache: DiskCache,
