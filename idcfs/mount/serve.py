@@ -195,7 +195,8 @@ async def _stop_at_signal(
 async def _drop_when_late(signals: AsyncIterator[int], fetches: trio.CancelScope) -> None:
     """Drop what is under way after a while, or at another signal."""
     with trio.move_on_after(_GRACE_S):
-        await anext(signals)
+        another = await anext(signals)
+        logger.info("got %s, dropping what is under way", signal.Signals(another).name)
     fetches.cancel()
     async for _ in signals:
         pass

@@ -84,6 +84,29 @@ def test_user_mounts_in_the_background_and_unmounts(user: User, replica: ServedR
     wait_until(lambda: not _daemons_of(mountpoint), "the daemon ends")
 
 
+def test_user_mounts_again_where_a_daemon_was_killed(user: User, replica: ServedReplica) -> None:
+    def make() -> Mount:
+        return Mount(
+            mountpoint,
+            "--patient-id=LIDC-IDRI-0957",
+            endpoint_url=replica.endpoint_url,
+            cache_dir=user.directory / "cache",
+            launcher=user.launcher,
+        )
+
+    mountpoint = user.new_directory("killed")
+    killed = make()
+    killed.start()
+    killed.process.kill()
+    killed.process.wait()
+    assert user.run("ls", str(mountpoint)).returncode == 2
+    with make():
+        # Root, whom a user's mount keeps out, cannot tell a dead one from the next.
+        wait_until(
+            lambda: user.run("ls", str(mountpoint)).stdout == "lidc_idri\n", "it answers again"
+        )
+
+
 def _daemons_of(mountpoint: Path) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
