@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -21,25 +18,28 @@ from idcfs.cli.options import (
     log_option,
     selection_options,
 )
+from idcfs.cli.prefetch_figures import (
+    drawn_progress,
+    sum_up_examined,
+    sum_up_fetched,
+    tell_outcome,
+    too_big,
+)
 from idcfs.cli.settings import name_option
 from idcfs.config import cache_directory
-from idcfs.errors import WAY_ROUND, IdcfsError, UsageError
+from idcfs.errors import IdcfsError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
     from idcfs.prefetch.batches import Streaming
-    from idcfs.prefetch.job import Observer, PrefetchRequest
+    from idcfs.prefetch.job import PrefetchRequest
     from idcfs.prefetch.outcome import Outcome
     from idcfs.prefetch.selected import SelectedPrefetch
-    from idcfs.prefetch.space import Space
-
-_INTERRUPTED = 130
-_COLUMNS, _ROWS = 80, 24
 
 
 @click.command()
@@ -249,7 +249,7 @@ def _tell(job: SelectedPrefetch) -> int:
     click.echo(f"size    {human_bytes(job.size.size_bytes)}")
     click.echo(f"free    {human_bytes(space.free_bytes)} at {job.place}")
     if not space.suffices:
-        complain(_too_big(job.place, space))
+        complain(too_big(job.place, space))
     return int(not space.suffices)
 
 
@@ -269,109 +269,21 @@ def _run_spread(
                 f"{option} says something of one machine: it does not go with --scheduler"
             )
     job = ClusterPrefetch(catalog, rows, template, request, scheduler=scheduler)
-    return _bring(job, _fetched)
+    return _bring(job, sum_up_fetched)
 
 
 def _run(job: SelectedPrefetch, request: PrefetchRequest) -> int:
     """Fetch if there is room, print a summary, and return the exit status."""
     if request.only_examine:
-        return _bring(job, _examined)
+        return _bring(job, sum_up_examined)
     space = job.measure()
     if not space.suffices:
-        raise IdcfsError(_too_big(job.place, space))
-    return _bring(job, _fetched)
+        raise IdcfsError(too_big(job.place, space))
+    return _bring(job, sum_up_fetched)
 
 
 def _bring(job: SelectedPrefetch, summary: Callable[[Outcome], str]) -> int:
     started = time.monotonic()
-    with _progress() as observe:
+    with drawn_progress() as observe:
         outcome = job.run(observe)
-    return _report(outcome, f"{summary(outcome)}; {time.monotonic() - started:.1f} s")
-
-
-def _too_big(place: Path, space: Space) -> str:
-    from idcfs.prefetch.space import CacheSpace
-
-    needed, free = human_bytes(space.needed_bytes), human_bytes(space.free_bytes)
-    if not isinstance(space, CacheSpace):
-        return (
-            f"{needed} are still to be fetched and {place} has {free} free: "
-            "select less, or name another disk with --download-dir"
-        )
-    limit = "none" if space.limit_bytes is None else human_bytes(space.limit_bytes)
-    pinned = f", {human_bytes(space.pinned_bytes)} pinned" if space.pinned_bytes else ""
-    return (
-        f"{needed} do not fit into the cache {place}, which can hold {free} of them "
-        f"(limit {limit}, {human_bytes(space.min_free_bytes)} of the disk stay free{pinned}): "
-        "select less, raise --cache-size, or name another disk with --cache-dir"
-    )
-
-
-@contextmanager
-def _progress() -> Iterator[Observer]:
-    """Draw a progress bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda outcome, bytes_under_way: None
-        return
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    # A terminal may say that it is 0 by 0, in containers for one: tqdm would draw nothing.
-    sized = all(os.get_terminal_size(sys.stderr.fileno()))
-    with (
-        logging_redirect_tqdm(),
-        tqdm(
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=sized,
-            ncols=None if sized else _COLUMNS,
-            nrows=None if sized else _ROWS,
-            leave=False,
-        ) as bar,
-    ):
-
-        def draw(outcome: Outcome, bytes_under_way: int) -> None:
-            bar.total = outcome.total_bytes
-            bar.n = min(outcome.done_bytes + bytes_under_way, outcome.total_bytes)
-            bar.set_postfix_str(
-                f"{outcome.done_files:,}/{outcome.total_files:,} files", refresh=True
-            )
-
-        yield draw
-
-
-def _fetched(outcome: Outcome) -> str:
-    replaced = outcome.replaced_files
-    return (
-        f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
-        + (f"{replaced:,} of them in place of wrong ones, " if replaced else "")
-        + f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
-        f"{len(outcome.failures):,} failed"
-    )
-
-
-def _examined(outcome: Outcome) -> str:
-    return (
-        f"{outcome.present_files:,} files are right ({human_bytes(outcome.present_bytes)}), "
-        f"{outcome.failed_files:,} are not"
-    )
-
-
-def _report(outcome: Outcome, summary: str) -> int:
-    for failure in outcome.failures:
-        complain(f"{failure.subject}: {failure.reason}")
-    click.echo(summary)
-    if outcome.commands_done or outcome.skipped_series:
-        click.echo(
-            f"the command ended well on {outcome.commands_done:,} series, "
-            f"and had on {outcome.skipped_series:,} before"
-        )
-    left = outcome.total_files - outcome.done_files
-    if outcome.gave_up is not None:
-        complain(f"gave up with {left:,} files to go: {outcome.gave_up}")
-    if outcome.out_of_reach:
-        complain(WAY_ROUND)
-    if outcome.interrupted:
-        complain(f"interrupted with {left:,} files to go; the same command goes on from here")
-        return _INTERRUPTED
-    return int(not outcome.is_complete)
+    return tell_outcome(outcome, f"{summary(outcome)}; {time.monotonic() - started:.1f} s")

@@ -230,7 +230,8 @@ class Fetcher:
 
         `find_present` is asked first, in a thread; nothing is fetched if it finds that the
         file is there. Raises StoreError if the object cannot be had, OSError if
-        it cannot be written; then nothing is left beside `destination`.
+        it cannot be written. Of a large object that is cut off, what came is left beside
+        `destination` for the next call, under a hidden name; of others nothing is.
         """
 
         def bring() -> Brought:

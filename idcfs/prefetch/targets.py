@@ -38,7 +38,7 @@ class Verify(Enum):
     LENGTH = "length"
     """It has the object's length."""
     FULL = "full"
-    """It also has the object's MD5, where the store gives one."""
+    """It also has the object's MD5, or another checksum that the store keeps, if it has any."""
 
 
 class NotRightError(IdcfsError):

@@ -84,7 +84,6 @@ def test_user_mounts_in_the_background_and_unmounts(user: User, replica: ServedR
     wait_until(lambda: not _daemons_of(mountpoint), "the daemon ends")
 
 
-@pytest.mark.usefixtures("users_mount")  # whose cache it shares
 def test_user_mounts_again_where_a_daemon_was_killed(user: User, replica: ServedReplica) -> None:
     def make() -> Mount:
         return Mount(

@@ -13,7 +13,7 @@ from idcfs.prefetch.patience import PatiencePolicy
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 
-ATTEMPTS = 3
+ATTEMPTS = 2
 TRIES = 2
 QUIET_S = 1.0
 
