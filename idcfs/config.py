@@ -56,6 +56,12 @@ def cache_directory() -> Path:
     return directory
 
 
+def tables_directory() -> Path | None:
+    """Return where index tables are kept that were fetched; None for a user without a home."""
+    directory = _platform_directory("data")
+    return None if directory is None else directory / "tables"
+
+
 def config_paths() -> list[Path]:
     """Return where configuration is looked for: the system's file, then the user's.
 
@@ -73,6 +79,8 @@ def _platform_directory(kind: str) -> Path | None:
     try:
         if kind == "cache":
             directory = platformdirs.user_cache_path("idcfs")
+        elif kind == "data":
+            directory = platformdirs.user_data_path("idcfs")
         elif kind == "config":
             directory = platformdirs.user_config_path("idcfs")
         else:

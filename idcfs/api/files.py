@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from idcfs.errors import UsageError
@@ -11,8 +12,8 @@ from idcfs.model import Extent, ObjectRef
 from idcfs.store.endpoint import get_endpoint, object_url, origin_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
     from typing import BinaryIO
 
     import trio
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from idcfs.model import Bytes, Series
     from idcfs.prefetch.job import PrefetchRequest
     from idcfs.store.endpoint import Source
+    from idcfs.store.s3 import S3Store
 
 T = TypeVar("T")
 
@@ -62,6 +64,13 @@ class File:
     def url(self) -> str:
         """Its `s3://` URL at the source that the index was opened for."""
         return object_url(self._remote.bucket_name(self._ref.bucket), self._ref.key)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Fetch it into a file, which appears when it is whole and checked.
+
+        Nothing is fetched that the cache holds. Raises StoreError, OSError.
+        """
+        self._remote.save(self._ref, Path(path))
 
     def json_line(self) -> str:
         """Return the line of JSON that `s5cmd --json ls` writes of it, with its line end."""
@@ -146,6 +155,32 @@ class Remote:
             for instance in listing.instances
         ]
 
+    def new_store(self) -> S3Store:
+        """Return a store at Amazon, or the server that stands in for it, to be closed."""
+        from idcfs.store.s3 import S3Store
+
+        return S3Store(endpoint_url=self._endpoint_url)
+
+    def file(self, series: Series, name: str) -> File:
+        """Return one file of a series. Raises StoreError, UsageError if it has no such file."""
+        for each in self.files(series):
+            if each.name == name:
+                return each
+        raise UsageError(f"the store has no file {name} in series {series.uuid}")
+
+    def save(self, ref: ObjectRef, path: Path) -> None:
+        """Have an object in a file of the user's. Raises StoreError, OSError."""
+        from idcfs.fetch.copying import copy_cached
+
+        loop = self._running()
+        loop.call(
+            lambda fetcher: fetcher.download(
+                ref,
+                path,
+                find_present=lambda: copy_cached(loop.cache, ref, path, verify_content=True),
+            )
+        )
+
     def open(self, ref: ObjectRef) -> ObjectReader:
         """Return the reader of an object; `close_reader` must follow."""
 
@@ -198,7 +233,7 @@ class _Loop:
         from idcfs.fetch import MAX_TRANSFERS
         from idcfs.store.s3 import S3Store
 
-        self._cache = open_cache(cache_dir, origin=origin).cache
+        self.cache = open_cache(cache_dir, origin=origin).cache
         self._store = S3Store(
             endpoint_url=endpoint_url, source=source, max_connections=MAX_TRANSFERS
         )
@@ -238,7 +273,7 @@ class _Loop:
 
         try:
             async with trio.open_nursery() as nursery:
-                self._fetcher = Fetcher(store=self._store, cache=self._cache, nursery=nursery)
+                self._fetcher = Fetcher(store=self._store, cache=self.cache, nursery=nursery)
                 self._token = trio.lowlevel.current_trio_token()
                 self._stopping = trio.Event()
                 self._ready.set()
@@ -249,7 +284,7 @@ class _Loop:
                     self._store.close()  # ends the pauses between attempts
                     self._fetcher.close()
         finally:
-            self._cache.close()
+            self.cache.close()
 
 
 class _RemoteFile(io.RawIOBase):

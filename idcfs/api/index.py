@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,8 @@ from idcfs.api.files import Remote
 from idcfs.api.query import Query
 from idcfs.api.selection import Selection
 from idcfs.catalog.catalog import Catalog
+from idcfs.catalog.extras import list_tables
+from idcfs.catalog.instances import find_instance
 from idcfs.catalog.selection import Selection as Predicate
 from idcfs.catalog.viewer import viewer_url
 from idcfs.config import cache_directory
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from idcfs.api.files import File
+    from idcfs.catalog.extras import Table
     from idcfs.catalog.selection import AnalysisResults
     from idcfs.catalog.viewer import Viewer
     from idcfs.store.endpoint import Source
@@ -121,6 +126,32 @@ class Index:
         `analysis_results_index` and `version_metadata_index`, built as in idc-index.
         """
         return Query(self._catalog.index, sql)
+
+    def tables(self) -> list[Table]:
+        """Return the tables that there are for this release: names, columns, and whether here."""
+        return list_tables(self._catalog.index)
+
+    def fetch_table(self, name: str) -> None:
+        """Fetch a table that idc-index-data does not bring, so that `query` has it.
+
+        `clinical_index` brings the clinical tables with it. Raises UsageError for a table that
+        there is not, or that is here; IdcfsError if it cannot be fetched.
+        """
+        from idcfs.tables.fetch import CLINICAL_INDEX, fetch_clinical, fetch_table
+
+        fetch_table(self._catalog.index, name)
+        if name == CLINICAL_INDEX:
+            with closing(self._remote.new_store()) as store:
+                fetch_clinical(self._catalog.index, store)
+
+    def file(self, sop_instance_uid: str) -> File:
+        """Return one file, by its SOPInstanceUID: of slides, of which there is a table.
+
+        Raises UsageError if `sm_instance_index` is not here, or has no such file; StoreError.
+        """
+        row, name = find_instance(self._catalog.index, sop_instance_uid)
+        ((series, _),) = self._catalog.series_paths([row], "")
+        return self._remote.file(series, name)
 
     def viewer_url(
         self,

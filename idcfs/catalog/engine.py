@@ -12,6 +12,7 @@ import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from idcfs.catalog.extras import find_extras
 from idcfs.catalog.index import MAIN_TABLE
 from idcfs.errors import IndexFileError, UsageError
 
@@ -79,8 +80,10 @@ def connect(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def connect_locked(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
+def connect_locked(index: Index, sql: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection for SQL that a user wrote, over the index's tables.
+
+    Of those that were fetched besides it has the ones whose names are in `sql`.
 
     Such SQL reaches no file, no network and no setting. Turning external access off is
     not enough: DuckDB must still read the tables' own files, `allowed_paths` permits
@@ -92,22 +95,27 @@ def connect_locked(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = _open()
     descriptors: list[int] = []
     try:
-        paths = {MAIN_TABLE: index.path, **index.companions}
-        sealed = {table: _seal(path, descriptors) for table, path in paths.items()}
-        allowed = ", ".join(map(quote, sealed.values()))
+        files: dict[str, tuple[Path, ...]] = {MAIN_TABLE: (index.path,)}
+        files |= {table: (path,) for table, path in index.companions.items()}
+        if extras := find_extras(index):
+            words = set(re.findall(r"\w+", sql.lower()))
+            files |= {table: paths for table, paths in extras.items() if table.lower() in words}
+        sealed = {
+            table: [_seal(path, descriptors) for path in paths] for table, paths in files.items()
+        }
+        allowed = ", ".join(quote(path) for paths in sealed.values() for path in paths)
         try:
             connection.execute(f"SET memory_limit = '{_USER_MEMORY}'")
             connection.execute(f"SET allowed_paths = [{allowed}]")
-            for table, path in sealed.items():
-                connection.execute(
-                    f"CREATE VIEW {table} AS SELECT * FROM read_parquet({quote(path)})"
-                )
+            for table, paths in sealed.items():
+                source = ", ".join(map(quote, paths))
+                connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{source}])")
         except duckdb.Error as exc:
             raise _unusable(index, exc) from exc
         connection.execute(f'CREATE VIEW "index" AS SELECT * FROM {MAIN_TABLE}')
         connection.execute(
             f"CREATE VIEW idcfs_rows AS SELECT * FROM "
-            f"read_parquet({quote(sealed[MAIN_TABLE])}, file_row_number = true)"
+            f"read_parquet({quote(sealed[MAIN_TABLE][0])}, file_row_number = true)"
         )
         for setting in _LOCKDOWN:
             connection.execute(setting)

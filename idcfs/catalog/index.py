@@ -53,7 +53,7 @@ class Index:
         Companion tables are taken from beside `path` where they exist, else from the
         package. Raises IndexFileError if there is no index or `path` is not a Parquet file.
         """
-        package = _find_package()
+        package = find_package()
         if path is None:
             if package is None:
                 raise IndexFileError(
@@ -92,7 +92,7 @@ class Index:
         return int(major) if major.isdigit() else None
 
 
-def _find_package() -> Path | None:
+def find_package() -> Path | None:
     """Return the directory of the installed `idc_index_data`, without importing it."""
     from importlib.util import find_spec  # slow enough to be worth leaving to the call
 

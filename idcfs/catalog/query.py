@@ -63,7 +63,7 @@ def run_query_into(
     """
     if find_spec(package) is None:
         raise MissingPackageError(f"{package} is not installed: pip install {package}")
-    with connect_locked(index) as connection, users_sql("the query failed", sql):
+    with connect_locked(index, sql) as connection, users_sql("the query failed", sql):
         _create_selection(connection, rows)
         relation = connection.sql(_plainly(connection, sql)[1])
         if package == "pandas":
@@ -81,7 +81,7 @@ def named_series(index: Index, sql: str) -> tuple[str, tuple[str, ...]]:
     `crdc_series_uuid` comes before `SeriesInstanceUID`. Raises UsageError for a query
     with neither, which is found out before it is run, and what `run_query` raises.
     """
-    with connect_locked(index) as connection, users_sql("the query failed", sql):
+    with connect_locked(index, sql) as connection, users_sql("the query failed", sql):
         columns = _plainly(connection, sql)[0]
         column = next((each for each in _NAMING_SERIES if each in columns), None)
         if column is None:
@@ -100,7 +100,7 @@ def _answer(
     index: Index, sql: str, rows: Iterable[int] | None
 ) -> Generator[tuple[Any, ...], None, None]:
     """Yield the column names, then the rows."""
-    with connect_locked(index) as connection:
+    with connect_locked(index, sql) as connection:
         with users_sql("the query failed", sql):
             _create_selection(connection, rows)
             names, plain = _plainly(connection, sql)

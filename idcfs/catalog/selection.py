@@ -202,7 +202,7 @@ def evaluate_where(index: Index, where: str) -> list[int]:
     """
     if not where.strip():
         raise UsageError("--where is empty: it takes a condition, such as \"Modality = 'CT'\"")
-    with connect_locked(index) as connection, users_sql(f"--where {where!r}", where):
+    with connect_locked(index, where) as connection, users_sql(f"--where {where!r}", where):
         # An expression stands both bare and in brackets. What would end the brackets and go
         # on (`1=1) UNION SELECT (…`) does not parse bare; what adds a clause or a second
         # statement does not parse in brackets.

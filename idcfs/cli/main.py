@@ -27,6 +27,7 @@ _COMMANDS = {
     "manifest": "Write a selection as s3:// lines.",
     "size": "Tell series, files and bytes of a selection.",
     "query": "Answer SQL over the index tables.",
+    "tables": "List the index tables, and fetch those that are not here.",
     "cite": "Tell what to cite for a selection, and its licences.",
     "diff": "Tell what IDC added, revised and removed between two releases.",
     "cache": "Look after the cache: what it holds, what stays, what goes.",

@@ -42,7 +42,8 @@ def query(sql: str, index_path: Path | None, form: Literal["table", "csv", "json
     """Answer SQL over the index tables, named as idc-index names them.
 
     The tables are index, prior_versions_index, collections_index,
-    analysis_results_index and version_metadata_index. SQL is DuckDB's, one SELECT,
+    analysis_results_index and version_metadata_index, and those that `idcfs tables`
+    has fetched. SQL is DuckDB's, one SELECT,
     and reaches nothing else: no files, no network. Of columns of one name, the later
     ones get a number (x, x_2); times with a zone are in UTC.
     """
