@@ -17,6 +17,7 @@ from idcfs.fetch.background import Background
 from idcfs.fetch.download import Brought, download_object
 from idcfs.fetch.figures import FetchFigures
 from idcfs.fetch.flights import Flights
+from idcfs.fetch.idle import IdleReaders
 from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import Listings
 from idcfs.fetch.readahead import Readaheads
@@ -44,17 +45,6 @@ _MEMORY_BYTES = 128 << 20
 
 _MEMORY_TTL_S = 60.0
 """How long they are kept: afterwards the cache is tried again."""
-
-_IDLE_READERS = 160
-"""Closed objects whose file stays open: a viewer closes and opens the same slide, whose
-pieces would be lost with it; and what was fetched ahead is about to be opened."""
-
-_IDLE_BYTES = 1 << 30
-"""The size of these objects together: nobody can evict a series of which a file is open,
-and a walk over slides of gigabytes must not fill the cache with what cannot go."""
-
-_IDLE_S = 5.0
-"""Nor for longer than this, twice at most: a user may want to evict what was just read."""
 
 INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
@@ -123,8 +113,7 @@ class Fetcher:
         )
         self.figures = FetchFigures()
         self._readers: dict[ObjectRef, ObjectReader] = {}
-        self._idle: dict[ObjectRef, ObjectReader] = {}
-        self._sweeping = False
+        self._idle = IdleReaders()
         self._memory: TTLCache[UnitsKey, Filled] = TTLCache(
             _MEMORY_BYTES,
             _MEMORY_TTL_S,
@@ -146,7 +135,7 @@ class Fetcher:
 
         Every `open` must be matched by a `close_reader`.
         """
-        reader = self._readers.get(ref) or self._idle.pop(ref, None)
+        reader = self._readers.get(ref) or self._idle.take(ref)
         if reader is None:
             reader = ObjectReader(
                 ref,
@@ -173,33 +162,13 @@ class Fetcher:
             self._readaheads.ended(reader)
             reader.reach_bytes, reader.headers_only = 0, False
         if not reader.goes_round:
-            self._idle[reader.ref] = reader
-            if not self._sweeping:
-                self._sweeping = True
-                # Not in the nursery: whoever waits for its end would wait for this.
-                trio.lowlevel.spawn_system_task(self._sweep)
-        while len(self._idle) > _IDLE_READERS or self._idle_bytes() > _IDLE_BYTES:
-            self._idle.pop(next(iter(self._idle))).close()
+            self._idle.keep(reader)
 
     def _began(self, reader: ObjectReader, missing: bool) -> None:
         """Have the rest of the series fetched ahead of whoever reads it."""
         self.figures.objects_read += 1
         self.figures.objects_missed += missing
         self._readaheads.began(reader, missing)
-
-    async def _sweep(self) -> None:
-        """Close readers that stay idle; ends when none is left."""
-        try:
-            while self._idle:
-                idle = set(self._idle)
-                await trio.sleep(_IDLE_S)
-                for ref in idle & self._idle.keys():
-                    self._idle.pop(ref).close()
-        finally:
-            self._sweeping = False
-
-    def _idle_bytes(self) -> int:
-        return sum(ref.instance.size_bytes for ref in self._idle)
 
     async def ensure(self, ref: ObjectRef) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -257,8 +226,9 @@ class Fetcher:
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""
-        for reader in (*self._readers.values(), *self._idle.values()):
+        for reader in self._readers.values():
             reader.close()
+        self._idle.close()
 
     async def _open_cached(self, ref: ObjectRef) -> CachedObject:
         find_checksums = functools.partial(

@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs.cache import DiskCache
 from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
-from idcfs.fetch import Fetcher, fetcher
+from idcfs.fetch import Fetcher, fetcher, idle
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
@@ -623,7 +623,7 @@ async def test_ensure_gets_over_a_piece_that_was_wrong_once(
 async def test_readers_are_shared_and_a_while_later_closed(
     store: MemoryStore, cache: DiskCache
 ) -> None:
-    many = fetcher._IDLE_READERS + 40
+    many = idle.MOST + 40
     refs = [store.add_content(SMALL, f"{number}.dcm") for number in range(many)]
     async with fetching(store, cache) as fetching_:
         first, second = fetching_.open(refs[0]), fetching_.open(refs[0])
@@ -637,7 +637,7 @@ async def test_readers_are_shared_and_a_while_later_closed(
         before = open_files(cache)
         for ref in refs:
             assert await read(fetching_, ref) == SMALL
-        assert open_files(cache) - before == fetcher._IDLE_READERS
+        assert open_files(cache) - before == idle.MOST
         # The first has been idle for longest; it was closed and starts afresh.
         assert fetching_.open(refs[0]) is not first
     assert open_files(cache) == before
@@ -645,12 +645,12 @@ async def test_readers_are_shared_and_a_while_later_closed(
 
 @in_trio
 async def test_pieces_stay_when_their_reader_has_gone(store: MemoryStore, cache: DiskCache) -> None:
-    many = fetcher._IDLE_READERS + 10
+    many = idle.MOST + 10
     refs = [store.add_content(LARGE, f"{number}.dcm") for number in range(many)]
     async with fetching(store, cache) as fetching_:
         for ref in refs:
             await read(fetching_, ref, Extent(0, 10))
-        assert open_files(cache) == fetcher._IDLE_READERS
+        assert open_files(cache) == idle.MOST
         store.gets.clear()
         for ref in refs:
             assert await read(fetching_, ref, Extent(5, 30)) == LARGE[5:35]
