@@ -41,6 +41,10 @@ PATH_VARIABLE = "IDCFS_CONFIG"
 SECTIONS = "mounts"
 """The table whose tables describe a mount each."""
 
+VIEWS = "views"
+VIEW_OPTION = "view"
+"""A table of this name in a mount's table is a list of `NAME=TEXT` for the option."""
+
 _SECTION_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 """What may stand between the `@` and the `.service` of a systemd unit as it is."""
 
@@ -232,7 +236,25 @@ def _sections(path: Path, content: object) -> dict[str, dict[str, Value]]:
             raise UsageError(
                 f"{path}: a mount cannot be called {name!r}: use letters, digits and _ . : -"
             )
-    return {name: _options(path, f"{SECTIONS}.{name}", table) for name, table in content.items()}
+    return {name: _section(path, f"{SECTIONS}.{name}", table) for name, table in content.items()}
+
+
+def _section(path: Path, place: str, table: Mapping[str, object]) -> dict[str, Value]:
+    """Return the options of one mount; its table of views becomes the option of their name."""
+    views = table.get(VIEWS, {})
+    if not isinstance(views, dict) or not all(isinstance(text, str) for text in views.values()):
+        raise UsageError(
+            f"{path}: [{place}.{VIEWS}] holds only lines such as: by-modality = "
+            '"%Modality/%PatientID"'
+        )
+    options = _options(path, place, {key: each for key, each in table.items() if key != VIEWS})
+    if views and VIEW_OPTION in options:
+        raise UsageError(
+            f"{path}: [{place}] has both {VIEW_OPTION!r} and {VIEWS!r}; say all in one"
+        )
+    if views:
+        options[VIEW_OPTION] = [f"{name}={text}" for name, text in views.items()]
+    return options
 
 
 def _options(path: Path, place: str, table: Mapping[str, object]) -> dict[str, Value]:

@@ -20,7 +20,8 @@ Bytes = bytes | bytearray
 
 DirectoryId = NewType("DirectoryId", int)
 """Names a directory of a tree, the same in every process that opens the same index with
-the same template, whatever the selection. Below 2**40."""
+the same template, whatever the selection. Below 2**40 in one tree, below 2**60 in several
+that are shown side by side."""
 
 ROOT = DirectoryId(0)
 

@@ -26,17 +26,19 @@ from idcfs.cli.options import (
     selection_options,
 )
 from idcfs.cli.settings import name_option
+from idcfs.cli.views import parse_views, view_option
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
+    from idcfs.cli.views import ViewOption
     from idcfs.model import TreeTotals
-    from idcfs.mount.request import MountRequest
+    from idcfs.mount.request import MountRequest, ViewRequest
 
 _IGNORED = frozenset(
     {
@@ -114,6 +116,7 @@ def _parse_number(name: str, text: str) -> int:
     show_default=True,
     help='Where each series goes; "" puts all files into one directory.',
 )
+@view_option
 @click.option("--cache-dir", type=NonEmptyPath(), help="Where fetched files are kept.")
 @limit_options
 @click.option(
@@ -143,6 +146,7 @@ def mount(
     endpoint_url: str | None,
     source: Literal["aws", "gcs"],
     dir_template: str,
+    views: tuple[str, ...],
     cache_dir: Path | None,
     cache_size: str | None,
     cache_shared: bool | None,
@@ -169,11 +173,10 @@ def mount(
     given = {"uid": uid, "gid": gid, "dir_mode": dir_mode, "file_mode": file_mode}
     numbers = {name: _parse_number(name, text) for name, text in given.items() if text is not None}
     numbers |= options.numbers
-    selected, kept_files = _lasting(selected)
+    kept_files = _KeptFiles()
     request = MountRequest(
         mountpoint=mountpoint.absolute(),
-        template=dir_template,
-        select=functools.partial(_select, selected=selected),
+        views=_view_requests(parse_views(views), dir_template, selected, kept_files),
         index_path=index_path.absolute() if index_path else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),
         cache_size=cache_size,
@@ -191,7 +194,7 @@ def mount(
         allow_other=allow_other or options.allow_other,
         allow_nonempty=options.allow_nonempty,
         fuse_options=tuple(options.fuse),
-        kept_files=kept_files,
+        kept_files=tuple(kept_files.descriptors),
     )
     if foreground:
         for handler in logging.getLogger().handlers:
@@ -203,31 +206,59 @@ def mount(
     click.echo(run_detached(lambda ready: _run_logged(request, ready)))
 
 
-def _lasting(selected: Selected) -> tuple[Selected, tuple[int, ...]]:
-    """Return the selection with a manifest that can be read again whenever the index changes.
+class _KeptFiles:
+    """Manifests that can be read again whenever the index changes."""
 
-    One that comes through a pipe is kept in a file that has no name; its descriptor is
-    returned too. Raises UsageError if it cannot be read.
+    def __init__(self) -> None:
+        self.descriptors: list[int] = []
+        """Open for good: of files without a name, with what came through pipes."""
+
+    def keep(self, path: Path) -> Path:
+        """Return where a manifest can be read at any time. Raises UsageError if it cannot be."""
+        if path.is_file() and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
+            return path.absolute()
+        try:
+            with path.open("rb") as manifest, tempfile.TemporaryFile() as kept:
+                shutil.copyfileobj(manifest, kept)
+                self.descriptors.append(os.dup(kept.fileno()))
+        except OSError as exc:
+            raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
+        return Path(f"/proc/self/fd/{self.descriptors[-1]}")
+
+
+def _view_requests(
+    views: Sequence[ViewOption], template: str, selected: Selected, kept_files: _KeptFiles
+) -> dict[str, ViewRequest]:
+    """Return what to show: a tree for each view, or one that is the whole mount."""
+    from idcfs.mount.request import ViewRequest
+
+    if selected.manifest is not None:
+        selected = replace(selected, manifest=kept_files.keep(selected.manifest))
+    if not views:
+        return {"": ViewRequest(template, functools.partial(_select, selected=selected))}
+    return {
+        view.name: ViewRequest(
+            template if view.template is None else view.template,
+            functools.partial(
+                _select,
+                selected=view.narrow(selected),
+                manifest=kept_files.keep(view.manifest) if view.manifest else None,
+            ),
+        )
+        for view in views
+    }
+
+
+def _select(
+    catalog: Catalog, *, selected: Selected, manifest: Path | None = None
+) -> list[int] | None:
+    """Return the index rows to show, None for all; complain of what is unknown and go on.
+
+    Of a manifest's series only those that are selected.
     """
-    path = selected.manifest
-    if path is None:
-        return selected, ()
-    if path.is_file() and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
-        return replace(selected, manifest=path.absolute()), ()
-    try:
-        with path.open("rb") as manifest, tempfile.TemporaryFile() as kept:
-            shutil.copyfileobj(manifest, kept)
-            descriptor = os.dup(kept.fileno())
-    except OSError as exc:
-        raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
-    return replace(selected, manifest=Path(f"/proc/self/fd/{descriptor}")), (descriptor,)
-
-
-def _select(catalog: Catalog, *, selected: Selected) -> list[int] | None:
-    """Return the index rows to show, None for all; complain of what is unknown and go on."""
-    if selected.manifest is None and selected.selection.is_everything:
+    if (manifest, selected.manifest) == (None, None) and selected.selection.is_everything:
         return None
-    chosen = choose(catalog, (), selected)
+    chosen = choose(catalog, (str(manifest),) if manifest else (), selected)
     complain_of_each(chosen.problems)
     return chosen.rows
 

@@ -10,7 +10,7 @@ import trio
 
 from idcfs.cache.opening import open_cache
 from idcfs.catalog.catalog import Catalog
-from idcfs.catalog.facts import SeriesFacts, common_columns
+from idcfs.catalog.facts import common_columns
 from idcfs.catalog.succession import Predecessor
 from idcfs.errors import MountError
 from idcfs.fetch import MAX_TRANSFERS
@@ -19,7 +19,7 @@ from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.notify import ServiceManager
 from idcfs.mount.serve import Knowledge, serve
 from idcfs.mount.succession import find_succession
-from idcfs.mount.trees import Showing, Shown, layouts_directory
+from idcfs.mount.trees import Showing, Shown, View
 from idcfs.store.endpoint import origin_of
 from idcfs.store.s3 import S3Store
 from idcfs.vfs.extended import COLUMNS
@@ -69,7 +69,10 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         verify_reads=request.verify_reads,
         hurried=True,
     ).cache
-    common = common_columns(request.template, frozenset(COLUMNS.values()))
+    common = {
+        name: common_columns(view.template, frozenset(COLUMNS.values()))
+        for name, view in request.views.items()
+    }
     manager = ServiceManager.from_environment(os.environ)
 
     def announce() -> None:
@@ -105,9 +108,10 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
 
 
 def _open_shown(catalog: Catalog, request: MountRequest) -> Shown:
-    source = request.tree_source(catalog)
-    layout = source.open(catalog.index, layouts_directory(request.cache_dir))
-    return Shown(catalog.index, source, Predecessor(layout), SeriesFacts(catalog.index))
+    sources = request.tree_sources(catalog)
+    layouts = request.open_layouts(catalog.index, sources)
+    views = {name: View(source, Predecessor(layouts[name])) for name, source in sources.items()}
+    return Shown.of(catalog.index, views)
 
 
 def _keep_apart(mountpoint: Path, request: MountRequest) -> None:

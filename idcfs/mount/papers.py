@@ -23,7 +23,12 @@ _IN_MEMORY_BYTES = 1 << 20
 def write_manifest(tree: DirectoryTree) -> BinaryIO:
     """Return a file with the `s3://` lines of all series. Takes seconds for a million."""
     text = _scratch_file()
+    written = bytearray()  # by number, of a million at most
     for series in _all_series(tree, ROOT):
+        written.extend(bytes(max(0, series.number + 1 - len(written))))
+        if written[series.number]:  # in another view
+            continue
+        written[series.number] = 1
         text.write(f"s3://{series.bucket}/{series.prefix}*\n".encode())
     text.seek(0)
     return text

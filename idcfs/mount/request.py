@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.mount.trees import TreeSource
+from idcfs.errors import UsageError
+from idcfs.mount.trees import TreeSource, layouts_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
+    from idcfs.catalog.index import Index
+    from idcfs.catalog.layout import Layout
     from idcfs.store.endpoint import Source
     from idcfs.vfs.attributes import Ownership
 
 
 @dataclass(frozen=True, slots=True)
-class MountRequest:
-    """All that decides one mount. Goes to other processes, so `select` must be picklable."""
+class ViewRequest:
+    """What decides one tree. Goes to other processes, so `select` must be picklable."""
 
-    mountpoint: Path
     template: str
     select: Callable[[Catalog], list[int] | None]
     """Returns the index rows to show; None for the whole index. May complain and go on. It is
     called again for each index that the mount goes on to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """All that decides one mount."""
+
+    mountpoint: Path
+    views: Mapping[str, ViewRequest]
+    """What to show in each directory at the top; or, for the name "", at the top itself."""
     index_path: Path | None
     """None for the index that `idc-index-data` brings."""
     cache_dir: Path
@@ -43,14 +55,38 @@ class MountRequest:
     fuse_options: tuple[str, ...] = ()
     """Passed on to libfuse as they are."""
     kept_files: tuple[int, ...] = ()
-    """Descriptors that `select` reads, through /proc/self/fd."""
+    """Descriptors that views read, through /proc/self/fd."""
 
-    def tree_source(self, catalog: Catalog) -> TreeSource:
-        """Return what the tree of this catalog's index is to be made of. Blocks.
+    def tree_sources(self, catalog: Catalog) -> dict[str, TreeSource]:
+        """Return what the trees of this catalog's index are to be made of. Blocks.
 
         Raises UsageError for a selection that picks nothing.
         """
-        rows = self.select(catalog)
-        if rows is None:
-            return TreeSource(self.template, None)
-        return TreeSource(self.template, array("I", rows), catalog.has_earlier(rows))
+        sources = {}
+        for name, view in self.views.items():
+            with _naming(name):
+                rows = view.select(catalog)
+            if rows is None:
+                sources[name] = TreeSource(view.template, None)
+            else:
+                chosen = array("I", rows)
+                sources[name] = TreeSource(view.template, chosen, catalog.has_earlier(chosen))
+        return sources
+
+    def open_layouts(self, index: Index, sources: Mapping[str, TreeSource]) -> dict[str, Layout]:
+        """Open what the trees are made of; see `TreeSource.open`. Blocks."""
+        directory = layouts_directory(self.cache_dir)
+        layouts = {}
+        for name, source in sources.items():
+            with _naming(name):
+                layouts[name] = source.open(index, directory)
+        return layouts
+
+
+@contextmanager
+def _naming(view: str) -> Iterator[None]:
+    """Name the view in an error of its template or selection."""
+    try:
+        yield
+    except UsageError as exc:
+        raise UsageError(f"view {view!r}: {exc}" if view else str(exc)) from exc

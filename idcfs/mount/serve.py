@@ -27,7 +27,15 @@ from idcfs.vfs.filesystem import FileSystem
 from idcfs.vfs.hidden import HiddenDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from idcfs.cache import Cache
@@ -49,7 +57,7 @@ class Knowledge:
     """What the mount tells of its files and of itself beyond the tree."""
 
     presence: Presence
-    common: Sequence[frozenset[str]]
+    common: Mapping[str, Sequence[frozenset[str]]]
     """These two as for `ExtendedAttributes`."""
     cache_dir: Path
 

@@ -23,20 +23,22 @@ import trio
 
 import idcfs
 from idcfs.catalog.catalog import Catalog
-from idcfs.catalog.facts import SeriesFacts
 from idcfs.catalog.layout import Layout
 from idcfs.catalog.layout_file import LayoutFile
 from idcfs.catalog.layouts import child_command
 from idcfs.catalog.numbering import Numbering
-from idcfs.catalog.succession import Predecessor, number_directories, number_series
+from idcfs.catalog.succession import Changes, Predecessor, number_directories, number_series
 from idcfs.errors import IdcfsError, IndexFileError
-from idcfs.mount.trees import Shown, layouts_directory
+from idcfs.mount.trees import Shown, View
+from idcfs.vfs.tree import ROOT
+from idcfs.vfs.views import directory_in_view
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import BinaryIO
 
     from idcfs.catalog.index import Index
-    from idcfs.catalog.succession import Changes
+    from idcfs.model import DirectoryId
     from idcfs.mount.request import MountRequest
     from idcfs.mount.trees import TreeSource
 
@@ -57,20 +59,33 @@ class Succession:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    request: MountRequest
-    index: Index
-    """This and what follows: what is shown now."""
+class _OldView:
+    """A tree that is shown now, for another process to open."""
+
     source: TreeSource
     layout: Path
     numbering: Numbering | None
+
+    def open(self) -> Predecessor:
+        layout = Layout(LayoutFile(self.layout))
+        if self.source.rows is not None and not self.source.has_earlier:
+            layout = layout.narrow(self.source.rows)
+        return Predecessor(layout, self.numbering)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    request: MountRequest
+    index: Index
+    """This and the views: what is shown now."""
+    views: Mapping[str, _OldView]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     index: Index
-    source: TreeSource
-    numbering: Numbering
+    sources: Mapping[str, TreeSource]
+    numberings: Mapping[str, Numbering]
     changes: Changes
     series_added: int
     series_removed: int
@@ -82,13 +97,14 @@ async def find_succession(request: MountRequest, shown: Shown) -> Succession | N
     Cancelling ends the child. Raises IndexFileError, UsageError or CacheError: then the next
     index cannot be shown.
     """
-    question = _Question(
-        request,
-        shown.index,
-        shown.source,
-        Path(f"/proc/self/fd/{shown.layout.layout.descriptor}"),
-        shown.layout.numbering,
-    )
+    descriptors = {name: view.layout.layout.descriptor for name, view in shown.views.items()}
+    views = {
+        name: _OldView(
+            view.source, Path(f"/proc/self/fd/{descriptors[name]}"), view.layout.numbering
+        )
+        for name, view in shown.views.items()
+    }
+    question = _Question(request, shown.index, views)
     command, environment = child_command(__name__)
     done = await trio.run_process(
         command,
@@ -97,7 +113,7 @@ async def find_succession(request: MountRequest, shown: Shown) -> Succession | N
         capture_stderr=True,
         check=False,
         env=environment,
-        pass_fds=(shown.layout.layout.descriptor, *request.kept_files),
+        pass_fds=(*descriptors.values(), *request.kept_files),
         start_new_session=True,  # so that compilers of its own can be ended with it
         deliver_cancel=_kill_group,
     )
@@ -121,13 +137,12 @@ async def _kill_group(child: trio.Process) -> None:
 
 
 def _open(request: MountRequest, answer: _Answer) -> Succession:
-    layout = answer.source.open(answer.index, layouts_directory(request.cache_dir))
-    shown = Shown(
-        answer.index,
-        answer.source,
-        Predecessor(layout, answer.numbering),
-        SeriesFacts(answer.index),
-    )
+    layouts = request.open_layouts(answer.index, answer.sources)
+    views = {
+        name: View(source, Predecessor(layouts[name], answer.numberings[name]))
+        for name, source in answer.sources.items()
+    }
+    shown = Shown.of(answer.index, views)
     return Succession(shown, answer.changes, answer.series_added, answer.series_removed)
 
 
@@ -152,25 +167,39 @@ def _answer(stdin: BinaryIO) -> _Answer | None:
     question = pickle.load(stdin)
     assert isinstance(question, _Question)
     catalog = Catalog.open(question.request.index_path)
-    source = question.request.tree_source(catalog)
-    if source == question.source and _same(catalog.index, question.index, source):
+    sources = question.request.tree_sources(catalog)
+    old_sources = {name: view.source for name, view in question.views.items()}
+    if sources == old_sources and _same(catalog.index, question.index, sources):
         return None
-    layout = Layout(LayoutFile(question.layout))
-    if question.source.rows is not None and not question.source.has_earlier:
-        layout = layout.narrow(question.source.rows)
-    before = Predecessor(layout, question.numbering)
-    after = source.open(catalog.index, layouts_directory(question.request.cache_dir))
-    series = number_series([before], [after])
-    levels, changes = number_directories(before, after)
-    numbering = Numbering(levels, series.numbers)
-    return _Answer(catalog.index, source, numbering, changes, series.added, series.removed)
+    before = {name: view.open() for name, view in question.views.items()}
+    after = question.request.open_layouts(catalog.index, sources)
+    series = number_series(list(before.values()), list(after.values()))
+    numberings, changes = {}, Changes()
+    for position, (name, layout) in enumerate(after.items()):
+        levels, found = number_directories(before[name], layout)
+        numberings[name] = Numbering(levels, series.numbers)
+        _add_changes(changes, found, name, position)
+    return _Answer(catalog.index, sources, numberings, changes, series.added, series.removed)
 
 
-def _same(index: Index, other: Index, source: TreeSource) -> bool:
-    """Tell whether a tree over either index is the same."""
+def _add_changes(changes: Changes, found: Changes, view: str, position: int) -> None:
+    """Add what changed in a view, by the numbers that its directories have among others."""
+
+    def outside(directory: DirectoryId) -> DirectoryId:
+        return directory_in_view(position, directory) if view else directory
+
+    changes.entries.extend((outside(directory), names) for directory, names in found.entries)
+    changes.leaves.extend(map(outside, found.leaves))
+    if view and ROOT in found.leaves:
+        changes.entries.append((ROOT, [view]))
+
+
+def _same(index: Index, other: Index, sources: Mapping[str, TreeSource]) -> bool:
+    """Tell whether trees over either index are the same."""
     if index.fingerprint != other.fingerprint:
         return False
-    return not source.has_earlier or index.prior_fingerprint == other.prior_fingerprint
+    with_earlier = any(source.has_earlier for source in sources.values())
+    return not with_earlier or index.prior_fingerprint == other.prior_fingerprint
 
 
 if __name__ == "__main__":

@@ -6,21 +6,22 @@ import logging
 import os
 import stat
 import tempfile
+from array import array
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from idcfs.cache.opening import is_shared_directory
+from idcfs.catalog.facts import SeriesFacts
 from idcfs.catalog.layouts import open_layout
 from idcfs.errors import MountError, UsageError
 from idcfs.vfs.edition import DIRECTORY_LIMIT_FILES
-from idcfs.vfs.tree import ROOT
+from idcfs.vfs.tree import ROOT, TreeTotals
+from idcfs.vfs.views import Views
 
 if TYPE_CHECKING:
-    from array import array
+    from collections.abc import Mapping, Sequence
 
-    from idcfs.catalog.facts import SeriesFacts
     from idcfs.catalog.index import Index
     from idcfs.catalog.layout import Layout
     from idcfs.catalog.succession import Predecessor
@@ -57,20 +58,33 @@ class TreeSource:
         return layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class View:
+    """One tree that is shown."""
+
+    source: TreeSource
+    layout: Predecessor
+    """Under the numbers that its directories and series have in this mount."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """What a mount shows at one time."""
 
     index: Index
-    source: TreeSource
-    layout: Predecessor
-    """Under the numbers that its directories and series have in this mount."""
+    views: Mapping[str, View]
+    """By name; "" for one that is the whole mount."""
+    tree: DirectoryTree
     facts: SeriesFacts
 
-    @cached_property
-    def tree(self) -> DirectoryTree:
-        """The tree for the file system."""
-        return self.layout.tree
+    @classmethod
+    def of(cls, index: Index, views: Mapping[str, View]) -> Self:
+        """Put views together. Takes a fraction of a second where several are large."""
+        trees = {name: view.layout.tree for name, view in views.items()}
+        if "" in trees:
+            return cls(index, views, trees[""], SeriesFacts(index))
+        totals = _union_totals(list(views.values()))
+        return cls(index, views, Views(trees, totals), SeriesFacts(index))
 
 
 @dataclass(slots=True)
@@ -96,6 +110,26 @@ def layouts_directory(cache_dir: Path) -> Path:
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise MountError(f"{directory} is not yours alone; remove it, or set TMPDIR")
     return directory / "layouts"
+
+
+def _union_totals(views: Sequence[View]) -> TreeTotals:
+    """Return what views hold together, each series counted once."""
+    layouts = [view.layout.layout for view in views]
+    if not any(view.source.has_earlier for view in views):
+        for view, layout in zip(views, layouts, strict=True):
+            if view.source.rows is None:  # the whole index, and the others are parts of it
+                return layout.totals
+    seen = bytearray(1 + max(max(layout.rows(), default=0) for layout in layouts))
+    series_count = instance_count = size_bytes = 0
+    for layout in layouts:
+        fresh = array("I", (row for row in layout.rows() if not seen[row]))
+        for row in fresh:
+            seen[row] = 1
+        totals = layout.narrow(fresh).totals
+        series_count += totals.series_count
+        instance_count += totals.instance_count
+        size_bytes += totals.size_bytes
+    return TreeTotals(series_count, instance_count, size_bytes)
 
 
 def _check_width(tree: Layout) -> None:

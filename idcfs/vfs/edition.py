@@ -121,8 +121,8 @@ class Edition:
         known = self._numbered.get(series.uuid)
         if known is not None and known[0] is listing:
             return known[1]
-        count = len(listing.instances)
-        files = await _off_loop(count, lambda: number_files(series, listing))
+        count, links = len(listing.instances), len(self.tree.leaves_of(series))
+        files = await _off_loop(count, lambda: number_files(series, listing, links))
         if len(files) < _NUMBERED_FILES:
             self._numbered[series.uuid] = listing, files
         return files
@@ -205,7 +205,7 @@ class Edition:
         return Attributes(
             inode=file.inode,
             mode=stat.S_IFREG | self._ownership.file_mode,
-            nlink=1,
+            nlink=file.links,
             uid=self._ownership.uid,
             gid=self._ownership.gid,
             size_bytes=file.instance.size_bytes,

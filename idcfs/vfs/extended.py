@@ -157,8 +157,9 @@ class ExtendedAttributes:
     """Names and values of the extended attributes. On the trio thread.
 
     `common` has, for each level of directories, the columns that all series below have in
-    common. While the index cannot be read, or is another than the one that was mounted,
-    what it tells is not listed, and not there.
+    common: for each view by its name, or for "" if there is one tree only. While the index
+    cannot be read, or is another than the one that was mounted, what it tells is not listed,
+    and not there.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class ExtendedAttributes:
         file_system: FileSystem,
         facts: SeriesFacts,
         presence: Presence,
-        common: Sequence[frozenset[str]],
+        common: Mapping[str, Sequence[frozenset[str]]],
     ) -> None:
         self._file_system = file_system
         self._columns = _Columns(facts)
@@ -222,7 +223,13 @@ class ExtendedAttributes:
         while (parent := tree.get_parent(above)) != above:
             above = parent
             level += 1
-        names = [name for name, column in COLUMNS.items() if column in self._common[level]]
+        levels = self._common.get("")
+        if levels is None:
+            levels = (
+                frozenset[str](),
+                *self._common.get(tree.get_path(directory).split("/")[0], ()),
+            )
+        names = [name for name, column in COLUMNS.items() if column in levels[level]]
         if tree.is_leaf(directory) and len(tree.series(directory)) == 1:
             return [_SERIES_UUID, _S3_URL, _CACHED, *names]
         return names

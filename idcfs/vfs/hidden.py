@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NAME = ".idcfs"
 
 _BIT = 1 << 61
-"""Above the numbers of directories (2**40), below those of files (2**62)."""
+"""Above the numbers of directories (2**60), below those of files (2**62)."""
 
 _DIRECTORY = Inode(_BIT)
 

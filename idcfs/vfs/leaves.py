@@ -27,6 +27,8 @@ class File:
     inode: Inode
     series: Series
     instance: Instance
+    links: int = 1
+    """In how many directories it is."""
 
     @property
     def ref(self) -> ObjectRef:
@@ -34,11 +36,14 @@ class File:
         return ObjectRef(self.series.bucket, self.series.uuid, self.instance)
 
 
-def number_files(series: Series, listing: Listing) -> dict[int, File]:
-    """Return the files of one series by their number within it, in order of names."""
+def number_files(series: Series, listing: Listing, links: int = 1) -> dict[int, File]:
+    """Return the files of one series by their number within it, in order of names.
+
+    `links` directories hold the series.
+    """
     numbers = number_names(instance.name for instance in listing.instances)
     return {
-        number: File(inode_of_file(series.number, number), series, instance)
+        number: File(inode_of_file(series.number, number), series, instance, links)
         for number, instance in zip(numbers, listing.instances, strict=True)
     }
 

@@ -48,6 +48,11 @@ def test_the_narrower_table_decides(path: Path) -> None:
     assert values(config, "prefetch", "lung") == {**lung, "jobs": 3}
 
 
+def test_a_table_of_views_is_the_option_of_their_name(path: Path) -> None:
+    path.write_text('[mounts.lung.views]\nfirst = "%Modality"\n"the second" = "@x"\n')
+    assert values(read(path), "mount", "lung") == {"view": ["first=%Modality", "the second=@x"]}
+
+
 def test_each_value_says_where_it_stands(path: Path) -> None:
     path.write_text('cache-dir = "/a"\n[mount]\nsource = "gcs"\n[mounts.lung]\nmountpoint="/l"\n')
     said = read(path).said("mount", "lung")
@@ -140,6 +145,11 @@ def test_what_would_have_no_effect_is_refused(path: Path, text: str, message: st
         "[mounts]\nlung = 3",
         "[mounts.'a b']",
         "[mounts.'../a']",
+        "[mounts.lung]\nviews = 3",
+        "[mounts.lung.views]\na = 3",
+        "[mounts.lung.views.a]\nx = 'y'",
+        "[mounts.lung]\nview = 'a='\n[mounts.lung.views]\nb = ''",
+        "[mount.views]\na = ''",
     ],
 )
 def test_what_makes_no_sense_is_refused(path: Path, text: str | bytes) -> None:

@@ -89,7 +89,7 @@ async def exploring(root: Path, facts: Facts) -> AsyncIterator[Explored]:
                 file_system=fs,
                 facts=facts,
                 presence=CachePresence(root),
-                common=COMMON,
+                common={"": COMMON},
             ),
         )
 
