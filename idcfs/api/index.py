@@ -139,10 +139,10 @@ class Index:
         """
         from idcfs.tables.fetch import CLINICAL_INDEX, fetch_clinical, fetch_table
 
-        fetch_table(self._catalog.index, name)
-        if name == CLINICAL_INDEX:
+        if name == CLINICAL_INDEX:  # before it, so that it is not here until they are
             with closing(self._remote.new_store()) as store:
                 fetch_clinical(self._catalog.index, store)
+        fetch_table(self._catalog.index, name)
 
     def file(self, sop_instance_uid: str) -> File:
         """Return one file, by its SOPInstanceUID: of slides, of which there is a table.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -76,14 +77,11 @@ def _fetch(
     if not names:
         raise UsageError("say which tables to fetch")
     for name in dict.fromkeys(names):
+        if name == CLINICAL_INDEX:  # before it, so that it is not here until they are
+            with closing(S3Store(endpoint_url=endpoint_url)) as store:
+                click.echo(f"{len(fetch_clinical(index, store)):,} clinical tables are here")
         path = fetch_table(index, name, releases_url=releases_url or RELEASES)
         click.echo(f"{name} is here: {path}")
-        if name == CLINICAL_INDEX:
-            store = S3Store(endpoint_url=endpoint_url)
-            try:
-                click.echo(f"and {len(fetch_clinical(index, store)):,} clinical tables")
-            finally:
-                store.close()
 
 
 def _show_columns(table: Table) -> None:

@@ -72,11 +72,17 @@ class SeriesCommands:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Finished]:
         """Give what takes series; the end of the block waits until the command has seen all."""
-        to_run, series = trio.open_memory_channel[tuple["Series", str, "Listing"]](float("inf"))
+        to_run, finished = trio.open_memory_channel[tuple["Series", str, "Listing"]](float("inf"))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve, series)
+            nursery.start_soon(self._serve, finished)
+
+            def take(series: Series, directory: str, listing: Listing) -> None:
+                # A file that was on its way when all was stopped may still end its series.
+                with suppress(trio.BrokenResourceError):
+                    to_run.send_nowait((series, directory, listing))
+
             with to_run:
-                yield lambda *finished: to_run.send_nowait(finished)
+                yield take
 
     async def _serve(
         self, finished: trio.MemoryReceiveChannel[tuple[Series, str, Listing]]

@@ -14,19 +14,16 @@ import trio
 from idcfs.cache.opening import open_cache
 from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
 from idcfs.prefetch.batches import split, when_there_is_room
-from idcfs.prefetch.carried import CarriedStore
 from idcfs.prefetch.commands import Done, SeriesCommands
 from idcfs.prefetch.concurrency import FILE_BYTES, Concurrency
-from idcfs.prefetch.limit import LimitedStore, RateLimit
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.patience import NO_PATIENCE, Patience, PatiencePolicy
 from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.recheck import OnlyExamined
 from idcfs.prefetch.report import reporting
+from idcfs.prefetch.sources import LISTING_THREADS, make_store
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
-from idcfs.store.retry import RetryPolicy
-from idcfs.store.s3 import S3Store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from idcfs.prefetch.carried import Layout
     from idcfs.prefetch.outcome import Outcome
     from idcfs.prefetch.report import Note
-    from idcfs.store import ObjectStore
     from idcfs.store.endpoint import Source
 
     Observer = Callable[[Outcome, int], None]
@@ -46,12 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LISTING_THREADS = 8
 _DISK_THREADS = 16
 _OBSERVED_EVERY_S = 0.2
-
-_PROBE_TIMEOUT_S = 10.0
-"""How long a store is waited for that may well be out of reach, and is asked only once then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +128,7 @@ def bring_series(
 ) -> None:
     """Do what `run_prefetch` does; `note` is told of each file in the place of a report."""
     concurrency = Concurrency.fixed(request.jobs) if request.jobs else Concurrency()
-    store = _make_store(request, layout, concurrency)
+    store = make_store(request, layout, concurrency)
     cache = open_cache(
         request.cache_dir,
         shared=request.cache_shared,
@@ -198,28 +190,6 @@ def _skip(
             yield series, directory
 
 
-def _make_store(request: PrefetchRequest, layout: Layout, concurrency: Concurrency) -> ObjectStore:
-    if request.from_dir is None:
-        store = S3Store(
-            endpoint_url=request.endpoint_url,
-            source=request.source,
-            max_connections=concurrency.most + _LISTING_THREADS,
-            pushed_back=concurrency.push_back,
-        )
-        if request.bytes_per_s is None:
-            return store
-        return LimitedStore(store, RateLimit(request.bytes_per_s))
-    remote = S3Store(
-        endpoint_url=request.endpoint_url,
-        source=request.source,
-        max_connections=3 * _LISTING_THREADS,
-        read_timeout_s=_PROBE_TIMEOUT_S,
-        retry=RetryPolicy(attempts=1),
-    )
-    believes = request.verify is Verify.LENGTH
-    return CarriedStore(request.from_dir, remote=remote, layout=layout if believes else None)
-
-
 async def prefetch(
     placed: Iterator[tuple[Series, str]],
     *,
@@ -238,7 +208,7 @@ async def prefetch(
     patience = Patience(meter, patience_policy)
     limiters = Limiters(
         objects=trio.CapacityLimiter(concurrency.limit),
-        listings=trio.CapacityLimiter(_LISTING_THREADS),
+        listings=trio.CapacityLimiter(LISTING_THREADS),
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
