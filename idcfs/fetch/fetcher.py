@@ -220,6 +220,7 @@ class Fetcher:
                 ref=ref,
                 objects=limiters.objects,
                 disk=limiters.disk,
+                find_checksums=self.checksum_finder(ref),
                 verify_content=verify_content,
             ).run(destination)
         )

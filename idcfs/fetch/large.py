@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch.run_record import RunRecord
     from idcfs.model import Extent, ObjectRef
     from idcfs.store import ObjectStore
@@ -38,6 +39,7 @@ class LargeDownload:
         ref: ObjectRef,
         objects: trio.CapacityLimiter,
         disk: trio.CapacityLimiter,
+        find_checksums: FindChecksums,
         verify_content: bool,
     ) -> None:
         """`objects` and `disk` limit the threads for transfers, and for hashing."""
@@ -45,6 +47,7 @@ class LargeDownload:
         self._ref = ref
         self._objects = objects
         self._disk = disk
+        self._find_checksums = find_checksums
         self._verifies = verify_content
         self._waiting = runs_of(ref.instance.size_bytes)
         self._arrived: dict[int, int] = {}
@@ -74,10 +77,7 @@ class LargeDownload:
     async def _begin_check(self) -> ContentCheck:
         ref = self._ref
         check = ContentCheck(ref, ref.whole, verify_content=self._verifies)
-        find = functools.partial(
-            self._store.find_checksums, ref.bucket, ref.key, etag=ref.instance.etag
-        )
-        await trio.to_thread.run_sync(check.ask, find, limiter=self._objects)
+        await trio.to_thread.run_sync(check.ask, self._find_checksums, limiter=self._objects)
         return check
 
     async def _bring_some(

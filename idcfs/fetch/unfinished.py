@@ -133,8 +133,9 @@ def _lock(path: Path, fd: int) -> bool:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # no locks here, so that nobody can have it
-        path.unlink()
+    except OSError:  # no locks here: it was made just now, or by a host that has them
+        if not os.fstat(fd).st_size:
+            path.unlink()
         return False
     return True
 
