@@ -88,6 +88,7 @@ def _lines(figures: dict[str, Any]) -> list[str]:
         f"{human_bytes(figures['store_bytes'])} fetched first",
         f"fetched   {human_bytes(store['received_bytes'])}, {store['under_way']} under way, "
         f"{store['queued']} waiting",
+        *_outage(store["unreachable_s"]),
         *(f"  {kind:10} {_summary(each)}" for kind, each in store["requests"].items()),
         f"errors    {_errors(figures['errors'])}",
         f"  store    {_errors(store['errors'])}",
@@ -106,6 +107,12 @@ def _time(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.0f} us"
     return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.0f} s"
+
+
+def _outage(seconds: float | None) -> list[str]:
+    if seconds is None:
+        return []
+    return [f"          the store cannot be reached, for {_duration(seconds)} now"]
 
 
 def _errors(errors: dict[str, int]) -> str:

@@ -21,6 +21,7 @@ from idcfs.mount.serve import Knowledge, serve
 from idcfs.mount.succession import find_succession
 from idcfs.mount.trees import Showing, Shown, View
 from idcfs.store.endpoint import origin_of
+from idcfs.store.outage import Outage
 from idcfs.store.s3 import S3Store
 from idcfs.vfs.extended import COLUMNS
 from idcfs.vfs.presence import CachePresence
@@ -53,11 +54,12 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
     open_cache(request.cache_dir, shared=request.cache_shared, background=False).cache.close()
     catalog = Catalog.open(request.index_path)
     showing = Showing(_open_shown(catalog, request))
+    outage = Outage(_OUTAGE_REST_S)
     store = S3Store(
         endpoint_url=request.endpoint_url,
         source=request.source,
         max_connections=MAX_TRANSFERS,
-        outage_rest_s=_OUTAGE_REST_S,
+        outage=outage,
     )
     cache = open_cache(
         request.cache_dir,
@@ -94,6 +96,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
                     presence=CachePresence(request.cache_dir, cache.shared),
                     common=common,
                     cache_dir=request.cache_dir,
+                    outage=outage,
                 ),
                 mountpoint=mountpoint,
                 options=options,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from idcfs.fetch import Fetcher, Limiters
     from idcfs.mount.metered import MeteredStore
     from idcfs.mount.trees import Showing
+    from idcfs.store.outage import Outage
     from idcfs.vfs.figures import Latencies, RequestFigures
 
 _QUANTILES = (50, 90, 99)
@@ -29,6 +30,7 @@ class MountReport:
     mountpoint: Path
     showing: Showing
     cache_dir: Path
+    outage: Outage
     requests: RequestFigures
     store: MeteredStore
     fetcher: Fetcher
@@ -72,6 +74,7 @@ class MountReport:
                     for limiter in (self.limiters.objects, self.limiters.listings)
                 ),
                 "errors": dict(sorted(self.store.errors.items())),
+                "unreachable_s": self.outage.lasts_s,
             },
             "cache_dir": str(self.cache_dir),
         }
@@ -111,6 +114,12 @@ def _metrics(figures: dict[str, Any]) -> Iterator[str]:
         ("objects_fetched_total", "counter", "Of these, fetched.", figures["objects"]["fetched"]),
         ("store_received_bytes_total", "counter", "Bytes fetched.", store["received_bytes"]),
         ("store_under_way", "gauge", "Fetches and listings under way.", store["under_way"]),
+        (
+            "store_reachable",
+            "gauge",
+            "0 while no connection can be made.",
+            int(store["unreachable_s"] is None),
+        ),
         ("store_queued", "gauge", "Fetches and listings that wait.", store["queued"]),
     ):
         yield from _one(name, kind, text, {"": value})

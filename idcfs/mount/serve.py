@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from idcfs.mount.succession import Succession
     from idcfs.mount.trees import Showing, Shown
     from idcfs.store import ObjectStore
+    from idcfs.store.outage import Outage
     from idcfs.vfs.attributes import Ownership
     from idcfs.vfs.extended import Presence
 
@@ -60,6 +61,7 @@ class Knowledge:
     common: Mapping[str, Sequence[frozenset[str]]]
     """These two as for `ExtendedAttributes`."""
     cache_dir: Path
+    outage: Outage
 
 
 async def serve(
@@ -105,6 +107,7 @@ async def serve(
                 mountpoint=mountpoint,
                 showing=showing,
                 cache_dir=knowledge.cache_dir,
+                outage=knowledge.outage,
                 requests=requests,
                 store=metered,
                 fetcher=fetcher,

@@ -43,6 +43,12 @@ class Outage:
         """Tell whether the store is known to be out of reach."""
         return self._error is not None
 
+    @property
+    def lasts_s(self) -> float | None:
+        """How long it has lasted by now; None if the store can be reached, as far as is known."""
+        with self._lock:
+            return None if self._error is None else self._clock() - self._began_s
+
     @contextmanager
     def admit(self, action: str) -> Iterator[None]:
         """Make a request within the block, or raise StoreUnavailableError without.

@@ -54,13 +54,12 @@ class S3Store:
         connect_timeout_s: float = 5.0,
         read_timeout_s: float = 20.0,
         retry: RetryPolicy = DEFAULT_POLICY,
-        outage_rest_s: float | None = None,
+        outage: Outage | None = None,
         pushed_back: Callable[[], None] = lambda: None,
     ) -> None:
         """Asks nothing of the network. Raises UsageError for an endpoint that is no URL.
 
-        Once no connection could be made, one request in `outage_rest_s` tries whether it
-        can again, and the others fail at once; with None, each tries for itself.
+        During an `outage` requests fail at once; without one, each tries for itself.
         `pushed_back` is called, in any thread, when the store asks for fewer requests.
         """
         self._endpoint = get_endpoint(endpoint_url, source)
@@ -68,7 +67,7 @@ class S3Store:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._retry = retry
-        self._outage = Outage(outage_rest_s)
+        self._outage = outage or Outage(None)
         self._pushed_back = pushed_back
         self._slots = threading.BoundedSemaphore(max_connections)
         # Listings leave two thirds of the connections to objects, and a wide one takes no

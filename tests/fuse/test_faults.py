@@ -62,11 +62,15 @@ def test_what_was_read_once_is_served_without_the_server_also_after_a_remount(
                 os.listdir(path)
         # Each tells of itself that tries by itself, which takes it two seconds.
         assert mount.log.count("WARNING") == 1, mount.log
+        told = Launcher().run("status", str(mount.path)).stdout
+        assert "\n          the store cannot be reached, for " in told
+        assert "idcfs_store_reachable 0\n" in (mount.path / ".idcfs" / "metrics").read_text()
         assert (directory / some.name).read_bytes() == some.path.read_bytes()
         own_replica.store.start()
         wait_until(lambda: can_be_read(directory / others[0].name), "the store is found again")
         assert (directory / others[0].name).read_bytes() == others[0].path.read_bytes()
         assert mount.log.count("WARNING") == 2, mount.log
+        assert "idcfs_store_reachable 1\n" in (mount.path / ".idcfs" / "metrics").read_text()
 
 
 def can_be_read(path: Path) -> bool:

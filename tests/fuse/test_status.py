@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 
     from tests.support.replica import ServedReplica
 
-MAX_TRANSFERS = 32
-"""Of objects, at once: see docs/architecture.md. Those ahead of readers take 24 of them."""
-READS_AT_ONCE = 12
-"""More of them the kernel does not send, and keeps the others to itself."""
+MAX_LISTINGS = 16
+"""At once: see docs/architecture.md."""
 
 
 @pytest.fixture(scope="module")
@@ -130,27 +128,28 @@ def test_bytes_are_told_by_where_they_came_from(
 def test_what_is_under_way_and_what_waits_is_told(
     mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
 ) -> None:
-    series = replica.one("CT", collection_id="lidc_idri")
-    objects = replica.objects_of(series)[:MAX_TRANSFERS]
-    with FaultProxy(replica.endpoint_url) as proxy, ThreadPoolExecutor(len(objects)) as pool:
-        proxy.fail(Stall(after_bytes=10), when=lambda request: request.is_object)
+    waiting = 4
+    readers = MAX_LISTINGS + waiting
+    with FaultProxy(replica.endpoint_url) as proxy, ThreadPoolExecutor(readers) as pool:
+        proxy.fail(Stall(after_bytes=10), when=lambda request: not request.is_object)
         with mount_at(
-            f"--patient-id={series.patient_id}",
+            "--collection-id=lidc_idri",
             endpoint_url=proxy.endpoint_url,
             cache_dir=tmp_path / "cache",
             expected_log=["shutting down"],
         ) as mount:
-            directory = mount.path / default_path(series)
-            os.listdir(directory)
-            reading = [pool.submit((directory / each.name).read_bytes) for each in objects]
+            patients = sorted((mount.path / "lidc_idri").iterdir())[:readers]
+            directories = [next(patient.glob("*/*")) for patient in patients]
+            reading = [pool.submit(os.listdir, each) for each in directories]
 
             def is_full() -> bool:
                 told = figures(mount)
                 store: dict[str, int] = told["store"]
-                return (
-                    store["under_way"] == MAX_TRANSFERS
-                    and store["queued"] > 0
-                    and told["requests_under_way"] > READS_AT_ONCE
+                own = 1  # the one that is answered with this
+                return (store["under_way"], store["queued"], told["requests_under_way"]) == (
+                    MAX_LISTINGS,
+                    waiting,
+                    readers + own,
                 )
 
             wait_until(is_full, "as much is under way as may be, and the rest waits")

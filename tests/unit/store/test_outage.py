@@ -67,8 +67,10 @@ def test_it_is_told_once_and_lets_one_try_now_and_then(
     assert [is_admitted(outage) for _ in range(3)] == [True, False, False]
     clock.now_s += 3
     assert is_admitted(outage)
+    lasts_s = [outage.lasts_s]
     outage.end()
     outage.end()
+    assert [*lasts_s, outage.lasts_s] == [6, None]
     assert [is_admitted(outage) for _ in range(3)] == [True] * 3
     begun, ended = caplog.messages
     assert begun.startswith("cannot read a: refused; until it is back")
@@ -123,9 +125,8 @@ def test_what_a_store_tries_while_it_is_out_of_reach(
 ) -> None:
     caplog.set_level(logging.WARNING)
     patient = RetryPolicy(attempts=5, first_pause_s=0.0)
-    with closing(
-        S3Store(endpoint_url="http://store.test", retry=patient, outage_rest_s=rest_s)
-    ) as store:
+    outage = Outage(rest_s)
+    with closing(S3Store(endpoint_url="http://store.test", retry=patient, outage=outage)) as store:
         with pytest.raises(StoreUnavailableError, match="cannot list s3://bucket/first/: http"):
             store.list_prefix("bucket", "first/")
         assert len(dials) == 5
