@@ -19,8 +19,9 @@ import pytest
 import trio
 import trio.testing
 
-from idcfs.cache import DiskCache
+from idcfs.cache import DiskCache, units
 from idcfs.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError
+from idcfs.fetch import streams
 from idcfs.fetch.units import Filled, fill_units
 from idcfs.model import Checksum, Extent
 from idcfs.prefetch.concurrency import Concurrency
@@ -30,6 +31,7 @@ from idcfs.prefetch.outcome import Ending, Outcome
 from idcfs.prefetch.patience import NO_PATIENCE, PatiencePolicy
 from idcfs.prefetch.space import measure
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
+from tests.support.mounting import wait_until
 from tests.support.stores import (
     MTIME_NS,
     Gate,
@@ -476,6 +478,32 @@ async def test_a_store_that_is_gone_for_a_while_is_waited_for(bench: Bench) -> N
     outcome = await bench.run([(make_series(1, count=200), "d")])
     assert outcome.is_complete
     assert outcome.fetched_files == 200
+
+
+@in_trio
+async def test_of_a_large_file_only_the_rest_is_fetched_when_the_store_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "WHOLE_LIMIT_BYTES", 100)
+    monkeypatch.setattr(streams, "RUN_BYTES", 160)
+    content = make_content(1000)
+    bench.store.add_content(content)
+    bench.policy = QUICK
+    refused = 0
+
+    def on_get(key: str, extent: Extent) -> None:
+        nonlocal refused
+        if extent.offset == 480 and refused < 3:
+            wait_until(lambda: bench.store.ended.count("") == 6, "the other runs are there")
+            refused += 1
+            raise no_network()
+
+    bench.store.on_get = on_get
+    outcome = await bench.run([(make_series(1), "d")], jobs=8)
+    assert outcome.is_complete
+    assert bench.files() == {"d/a.dcm": content}
+    offsets = sorted(extent.offset for _, extent in bench.store.gets)
+    assert offsets == [0, 160, 320, 480, 480, 480, 480, 640, 800, 960]
 
 
 @in_trio
