@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.replica import ServedReplica
 
 READERS = 16
+READ_BYTES = 256 * 1024
+"""Of each file, in each round: enough to tell a file from any other."""
 
 
 @pytest.fixture
@@ -36,7 +38,11 @@ def some(replica: ServedReplica) -> list[ReplicaSeries]:
 
 
 def refresh(mount: Mount, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return Launcher().run("refresh", *arguments, str(mount.path))
+    return refresh_at(mount.path, *arguments)
+
+
+def refresh_at(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return Launcher().run("refresh", *arguments, str(path))
 
 
 def status(mount: Mount) -> dict[str, Any]:
@@ -87,7 +93,7 @@ class Reader(threading.Thread):
             descriptor = os.open(path / name, os.O_RDONLY | os.O_DIRECT)
             try:
                 status = os.fstat(descriptor)
-                content = os.pread(descriptor, status.st_size, 0)
+                content = os.pread(descriptor, READ_BYTES, 0)
             finally:
                 os.close(descriptor)
             assert hashlib.sha256(content).hexdigest() == digest, f"wrong bytes in {name}"
@@ -109,7 +115,7 @@ def test_an_index_is_swapped_under_sixteen_readers(
     mount = mount_at(f"--index={index}", cache_dir=tmp_path / "cache")
     expected = {
         str(default_path(each)): {
-            found.name: hashlib.sha256(found.path.read_bytes()).hexdigest()
+            found.name: hashlib.sha256(found.path.read_bytes()[:READ_BYTES]).hexdigest()
             for found in replica.objects_of(each)
         }
         for each in staying
@@ -307,6 +313,42 @@ def test_a_mount_is_ended_in_the_middle_of_a_refresh(
     assert mount_type(mount.path) is None
     wait_until(lambda: not Path(f"/proc/{child}").exists(), "the child is gone")
     assert mount.log.count("WARNING") == mount.log.count("is being unmounted") == 1
+
+
+def test_a_mount_in_the_foreground_of_a_terminal_ends_with_it(
+    tmp_path: Path, replica: ServedReplica, some: list[ReplicaSeries]
+) -> None:
+    index, mountpoint = tmp_path / "index.parquet", tmp_path / "mnt"
+    write_index(index, some)
+    mountpoint.mkdir()
+    command = Launcher().command(
+        "mount",
+        "--foreground",
+        f"--index={index}",
+        f"--endpoint-url={replica.endpoint_url}",
+        f"--cache-dir={tmp_path / 'cache'}",
+        str(mountpoint),
+    )
+    terminal, its_end = os.openpty()
+    with (tmp_path / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            # A session of its own, with the terminal at its standard input.
+            ["setsid", "--ctty", *command],
+            stdin=its_end,
+            stdout=log,
+            stderr=log,
+        )
+    os.close(its_end)
+    try:
+        wait_until(lambda: mount_type(mountpoint) == "fuse.idcfs", "it mounts")
+        assert os.listdir(mountpoint)
+        daemon.send_signal(signal.SIGHUP)  # the terminal is there: a refresh
+        assert os.listdir(mountpoint)
+        assert json.loads(refresh_at(mountpoint, "--json").stdout)["refreshed"] is False
+    finally:
+        os.close(terminal)
+        assert daemon.wait(60) == 0, (tmp_path / "log").read_text()
+    assert mount_type(mountpoint) is None
 
 
 def _children(process: int) -> list[str]:
