@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from idcfs.cli.options import Selected
     from idcfs.cli.views import ViewOption
     from idcfs.model import TreeTotals
-    from idcfs.mount.request import MountRequest, ViewRequest
+    from idcfs.mount.request import MountRequest, Picked, ViewRequest
 
 _IGNORED = frozenset(
     {
@@ -199,7 +199,11 @@ def mount(
     if foreground:
         for handler in logging.getLogger().handlers:
             handler.addFilter(FloodFilter())
-        run_mount(request, lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"))
+        run_mount(
+            request,
+            lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"),
+            complain_of_each,
+        )
         return
     from idcfs.mount.daemon import run_detached
 
@@ -249,18 +253,14 @@ def _view_requests(
     }
 
 
-def _select(
-    catalog: Catalog, *, selected: Selected, manifest: Path | None = None
-) -> list[int] | None:
-    """Return the index rows to show, None for all; complain of what is unknown and go on.
+def _select(catalog: Catalog, *, selected: Selected, manifest: Path | None = None) -> Picked:
+    """Return what is to be shown: of a manifest's series only those that are selected."""
+    from idcfs.mount.request import Picked
 
-    Of a manifest's series only those that are selected.
-    """
     if (manifest, selected.manifest) == (None, None) and selected.selection.is_everything:
-        return None
+        return Picked(None)
     chosen = choose(catalog, (str(manifest),) if manifest else (), selected)
-    complain_of_each(chosen.problems)
-    return chosen.rows
+    return Picked(chosen.rows, chosen.problems)
 
 
 def _told(request: MountRequest, release: str, totals: TreeTotals) -> str:
@@ -290,4 +290,4 @@ def _run_logged(request: MountRequest, ready: Callable[[str], None]) -> None:
             root.handlers[:] = [handler]
         ready(_told(request, release, totals))
 
-    run_mount(request, switch_log_and_tell)
+    run_mount(request, switch_log_and_tell, complain_of_each)

@@ -27,7 +27,7 @@ from idcfs.vfs.extended import COLUMNS
 from idcfs.vfs.presence import CachePresence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from idcfs.model import TreeTotals
@@ -38,9 +38,14 @@ _OUTAGE_REST_S = 3.0
 a connection, five seconds where nothing answers at all; the others get their error at once."""
 
 
-def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -> None:
+def run_mount(
+    request: MountRequest,
+    ready: Callable[[str, TreeTotals], None],
+    complain: Callable[[Sequence[str]], None],
+) -> None:
     """Mount, tell `ready` which release and how much of it, and serve until unmounted.
 
+    `complain` gets a line for each part of the selection that picks nothing.
     A service manager that waits for word of this process gets it.
 
     Raises MountError, UsageError, IndexFileError or CacheError, in the user's words.
@@ -53,7 +58,7 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
     # Before a layout is put into a directory not ours.
     open_cache(request.cache_dir, shared=request.cache_shared, background=False).cache.close()
     catalog = Catalog.open(request.index_path)
-    showing = Showing(_open_shown(catalog, request))
+    showing = Showing(_open_shown(catalog, request, complain))
     outage = Outage(_OUTAGE_REST_S)
     store = S3Store(
         endpoint_url=request.endpoint_url,
@@ -110,8 +115,11 @@ def run_mount(request: MountRequest, ready: Callable[[str, TreeTotals], None]) -
         cache.close()
 
 
-def _open_shown(catalog: Catalog, request: MountRequest) -> Shown:
-    sources = request.tree_sources(catalog)
+def _open_shown(
+    catalog: Catalog, request: MountRequest, complain: Callable[[Sequence[str]], None]
+) -> Shown:
+    sources, problems = request.tree_sources(catalog)
+    complain(problems)
     layouts = request.open_layouts(catalog.index, sources)
     views = {name: View(source, Predecessor(layouts[name])) for name, source in sources.items()}
     return Shown.of(catalog.index, views)

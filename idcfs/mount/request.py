@@ -11,7 +11,7 @@ from idcfs.errors import UsageError
 from idcfs.mount.trees import TreeSource, layouts_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from idcfs.catalog.catalog import Catalog
@@ -22,13 +22,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """What a selection picks of an index."""
+
+    rows: list[int] | None
+    """The index rows; None for the whole index."""
+    problems: Sequence[str] = ()
+    """A line for each part of the selection that picks nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ViewRequest:
     """What decides one tree. Goes to other processes, so `select` must be picklable."""
 
     template: str
-    select: Callable[[Catalog], list[int] | None]
-    """Returns the index rows to show; None for the whole index. May complain and go on. It is
-    called again for each index that the mount goes on to."""
+    select: Callable[[Catalog], Picked]
+    """Called again for each index that the mount goes on to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +66,23 @@ class MountRequest:
     kept_files: tuple[int, ...] = ()
     """Descriptors that views read, through /proc/self/fd."""
 
-    def tree_sources(self, catalog: Catalog) -> dict[str, TreeSource]:
-        """Return what the trees of this catalog's index are to be made of. Blocks.
+    def tree_sources(self, catalog: Catalog) -> tuple[dict[str, TreeSource], list[str]]:
+        """Return what the trees of this catalog's index are to be made of, and what to complain of.
 
-        Raises UsageError for a selection that picks nothing.
+        Blocks. Raises UsageError for a selection that picks nothing.
         """
         sources = {}
+        problems: dict[str, None] = {}  # each once, whatever views have it
         for name, view in self.views.items():
             with _naming(name):
-                rows = view.select(catalog)
-            if rows is None:
+                picked = view.select(catalog)
+            problems |= dict.fromkeys(picked.problems)
+            if picked.rows is None:
                 sources[name] = TreeSource(view.template, None)
             else:
-                chosen = array("I", rows)
-                sources[name] = TreeSource(view.template, chosen, catalog.has_earlier(chosen))
-        return sources
+                rows = array("I", picked.rows)
+                sources[name] = TreeSource(view.template, rows, catalog.has_earlier(rows))
+        return sources, list(problems)
 
     def open_layouts(self, index: Index, sources: Mapping[str, TreeSource]) -> dict[str, Layout]:
         """Open what the trees are made of; see `TreeSource.open`. Blocks."""

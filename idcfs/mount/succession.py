@@ -2,9 +2,8 @@
 
 Choosing the series, compiling the layout and comparing it with the one that is shown take
 seconds, DuckDB and hundreds of megabytes. The child (`python -m idcfs.mount.succession`) gets
-a version and a `_Question` on standard input, and gives a `_Answer`, or the message of an
-error, on standard output; all pickled, since both are this program. What it prints on
-standard error goes into the mount's log.
+a version and a `_Question` on standard input, and gives an `_Answer`, None for no news, or an
+error on standard output; all pickled, since both are this program.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from idcfs.vfs.tree import ROOT
 from idcfs.vfs.views import directory_in_view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import BinaryIO
 
     from idcfs.catalog.index import Index
@@ -85,6 +84,7 @@ class _Question:
 class _Answer:
     index: Index
     sources: Mapping[str, TreeSource]
+    problems: Sequence[str]
     numberings: Mapping[str, Numbering]
     changes: Changes
     series_added: int
@@ -117,18 +117,18 @@ async def find_succession(request: MountRequest, shown: Shown) -> Succession | N
         start_new_session=True,  # so that compilers of its own can be ended with it
         deliver_cancel=_kill_group,
     )
-    said = done.stderr.decode(errors="replace").strip().splitlines()
     if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
         last = f": {said[-1]}" if said else ""
         raise IndexFileError(f"the process that reads the index has died{last}")
-    for line in said:
-        logger.warning("%s", line)
     answer = pickle.loads(done.stdout)
     if isinstance(answer, Exception):
         raise answer
     if answer is None:
         return None
     assert isinstance(answer, _Answer)
+    for problem in answer.problems:
+        logger.warning("%s", problem)
     return await trio.to_thread.run_sync(functools.partial(_open, request, answer))
 
 
@@ -167,7 +167,7 @@ def _answer(stdin: BinaryIO) -> _Answer | None:
     question = pickle.load(stdin)
     assert isinstance(question, _Question)
     catalog = Catalog.open(question.request.index_path)
-    sources = question.request.tree_sources(catalog)
+    sources, problems = question.request.tree_sources(catalog)
     old_sources = {name: view.source for name, view in question.views.items()}
     if sources == old_sources and _same(catalog.index, question.index, sources):
         return None
@@ -179,7 +179,9 @@ def _answer(stdin: BinaryIO) -> _Answer | None:
         levels, found = number_directories(before[name], layout)
         numberings[name] = Numbering(levels, series.numbers)
         _add_changes(changes, found, name, position)
-    return _Answer(catalog.index, sources, numberings, changes, series.added, series.removed)
+    return _Answer(
+        catalog.index, sources, problems, numberings, changes, series.added, series.removed
+    )
 
 
 def _add_changes(changes: Changes, found: Changes, view: str, position: int) -> None:

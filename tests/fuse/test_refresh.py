@@ -245,18 +245,27 @@ def test_a_revised_series_has_its_new_files_and_open_ones_go_on(
 def test_a_manifest_is_read_again(
     mount_at: Callable[..., Mount], tmp_path: Path, some: list[ReplicaSeries]
 ) -> None:
+    def in_both(series: Sequence[ReplicaSeries]) -> set[str]:
+        return {f"{view}/{path}" for view in ("one", "two") for path in shown_as(series)}
+
     index, manifest = tmp_path / "index.parquet", tmp_path / "cohort.txt"
     write_index(index, some)
     lines = [f"s3://{each.bucket}/{each.uuid}/*\n" for each in some]
     manifest.write_text("".join(lines[:2]))
     with mount_at(
-        f"--index={index}", f"--manifest={manifest}", cache_dir=tmp_path / "cache"
+        f"--index={index}",
+        f"--manifest={manifest}",
+        "--view=one=",
+        "--view=two=",
+        cache_dir=tmp_path / "cache",
+        expected_log=["cohort.txt, line 4: "],
     ) as mount:
-        assert leaves(mount) == shown_as(some[:2])
-        manifest.write_text("".join(lines[1:4]))
+        assert leaves(mount) == in_both(some[:2])
+        manifest.write_text("".join(lines[1:4]) + "nonsense\n")
         done = refresh(mount)
+        assert mount.log.count("cohort.txt, line 4: ") == 1
         assert "3 series, 2 came and 1 went" in done.stdout
-        assert leaves(mount) == shown_as(some[1:4])
+        assert leaves(mount) == in_both(some[1:4])
         assert lines[0] not in (mount.path / ".idcfs" / "manifest").read_text()
 
 

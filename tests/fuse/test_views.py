@@ -174,5 +174,6 @@ def test_what_makes_no_sense_is_told(
     options = [f"--view={view}" for view in views]
     done = Launcher().run("mount", f"--cache-dir={layouts}", *options, str(tmp_path))
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.count("idcfs: ") <= 1
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
