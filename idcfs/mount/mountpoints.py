@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,10 +140,14 @@ def _check_directory(path: Path, mountpoint: Path, allow_nonempty: bool) -> None
 
 
 def resolve(path: Path) -> Path:
-    """Return the absolute path with symbolic links followed, also of a dead mount."""
+    """Return the absolute path with symbolic links followed.
+
+    A mount point is not looked into: its daemon may be dead, or hang.
+    """
     absolute = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would ask a dead mount
-    if is_stale(absolute):
-        return Path(os.path.realpath(absolute.parent)) / absolute.name
+    place = Path(os.path.realpath(absolute.parent)) / absolute.name
+    if find_mount(place) is not None:
+        return place
     return Path(os.path.realpath(absolute))  # which leaves a loop of links for `stat` to tell
 
 
@@ -184,22 +189,28 @@ def _unmount_command(mountpoint: Path, lazy: bool) -> list[str]:
 
 def _try_unmount(command: list[str], mountpoint: Path) -> bool:
     """Tell whether it is unmounted; False if somebody is busy there. Raises MountError."""
-    try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "LC_ALL": "C"},  # "busy" is looked for
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_UNMOUNT_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise MountError(
-            f"unmounting {mountpoint} did not end within {_UNMOUNT_TIMEOUT_S:.0f} s; "
-            f"try: idcfs umount --lazy {mountpoint}"
-        ) from exc
-    if done.returncode and "busy" not in done.stderr.lower():
-        raise MountError(f"{mountpoint} could not be unmounted: {done.stderr.strip()}")
+    # Not into a pipe: what fusermount3 itself has started keeps that open when it is given up.
+    with tempfile.TemporaryFile("w+", errors="replace") as told:
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "LC_ALL": "C"},  # "busy" is looked for
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=told,
+                check=False,
+                timeout=_UNMOUNT_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise MountError(
+                f"unmounting {mountpoint} did not end within {_UNMOUNT_TIMEOUT_S:.0f} s: "
+                f"its daemon hangs; end that with: pkill -KILL -f 'idcfs mount.*{mountpoint}', "
+                f"and say: idcfs umount --stale {mountpoint}"
+            ) from exc
+        told.seek(0)
+        message = told.read().strip()
+    if done.returncode and "busy" not in message.lower():
+        raise MountError(f"{mountpoint} could not be unmounted: {message}")
     return done.returncode == 0
 
 

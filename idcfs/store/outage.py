@@ -35,19 +35,20 @@ class Outage:
         self._rest_s = rest_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._error: StoreUnavailableError | None = None
+        self._fault: str | None = None
+        """Why there is no connection, as the newest error has it; None while there is no outage."""
         self._began_s = self._next_try_s = 0.0
 
     @property
     def is_on(self) -> bool:
         """Tell whether the store is known to be out of reach."""
-        return self._error is not None
+        return self._fault is not None
 
     @property
     def lasts_s(self) -> float | None:
         """How long it has lasted by now; None if the store can be reached, as far as is known."""
         with self._lock:
-            return None if self._error is None else self._clock() - self._began_s
+            return None if self._fault is None else self._clock() - self._began_s
 
     @contextmanager
     def admit(self, action: str) -> Iterator[None]:
@@ -55,7 +56,7 @@ class Outage:
 
         `action` opens the message: "cannot list s3://bucket/prefix".
         """
-        if self._error is not None:
+        if self._fault is not None:
             self._hold_up(action)
         try:
             yield
@@ -69,13 +70,14 @@ class Outage:
         """Raise the error of the outage, unless it is time to try again."""
         with self._lock:
             now_s = self._clock()
-            if self._error is None or self._rest_s is None:
+            if self._fault is None or self._rest_s is None:
                 return
             if now_s >= self._next_try_s:
                 self._next_try_s = now_s + self._rest_s
                 return
-            error = StoreUnavailableError(f"{action}: {self._error.fault}")
-            error.fault = self._error.fault
+            fault = self._fault
+        error = StoreUnavailableError(f"{action}: {fault}")
+        error.fault = fault
         error.no_connection = error.is_told = True
         raise error
 
@@ -84,23 +86,25 @@ class Outage:
         if self._rest_s is None:
             return
         with self._lock:
-            begins = self._error is None
+            begins = self._fault is None
             if begins and not error.no_connection:
                 return
-            self._error = error  # its reason is the newest
+            self._fault = error.fault or self._fault
             error.is_told = True
             if begins:
                 self._began_s = self._clock()
                 self._next_try_s = self._began_s + self._rest_s
         if begins:
-            logger.warning("%s; until it is back, what is not in the cache fails at once", error)
+            logger.warning(
+                "%s; until the store is back, what is not in the cache fails at once", error
+            )
 
     def end(self) -> None:
         """Note that the store has answered."""
         if not self.is_on:  # nearly always, and then nobody has to wait for the lock
             return
         with self._lock:
-            error, self._error = self._error, None
+            fault, self._fault = self._fault, None
             lasted_s = self._clock() - self._began_s
-        if error is not None:
+        if fault is not None:
             logger.warning("the object store is back, after %.0f s", lasted_s)

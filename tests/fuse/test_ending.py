@@ -125,7 +125,7 @@ def test_mounting_and_unmounting_leaves_nothing_behind(
         assert done.returncode == 0, done.stderr
     wait_until(lambda: not started & processes(), "the last daemon and its child have ended")
     assert str(path) not in Path("/proc/self/mountinfo").read_text()
-    assert descriptors(os.getpid()) == ours_at_first
+    assert descriptors(os.getpid()) <= ours_at_first
     assert list((cache / "scratch").iterdir()) == []
     assert len(list(state.rglob("*.log*"))) <= 2
     assert not [line for log in state.rglob("*.log*") for line in log.read_text().splitlines()]

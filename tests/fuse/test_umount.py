@@ -119,6 +119,19 @@ def test_lazily_it_goes_at_once_and_the_reader_reads_on(busy: Busy) -> None:
     assert busy.mount.process.wait(DEADLINE_S) == 0
 
 
+# For an ordinary user fusermount3 looks into the mount, and hangs with it.
+@pytest.mark.parametrize("busy", ["root"], indirect=True)
+def test_a_daemon_that_hangs_can_be_got_rid_of(busy: Busy) -> None:
+    busy.mount.process.send_signal(signal.SIGSTOP)
+    try:
+        done = busy.umount("--lazy")
+    finally:
+        busy.mount.process.send_signal(signal.SIGCONT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mount_type(busy.mount.path) is None
+    assert busy.mount.process.wait(DEADLINE_S) == 0
+
+
 def test_it_waits_for_who_is_busy(busy: Busy) -> None:
     terminal, theirs = os.openpty()
     with busy.reader(OPENS) as reader:

@@ -73,7 +73,7 @@ def test_it_is_told_once_and_lets_one_try_now_and_then(
     assert [*lasts_s, outage.lasts_s] == [6, None]
     assert [is_admitted(outage) for _ in range(3)] == [True] * 3
     begun, ended = caplog.messages
-    assert begun.startswith("cannot read a: refused; until it is back")
+    assert begun.startswith("cannot read a: refused; until the store is back")
     assert ended == "the object store is back, after 6 s"
 
 
