@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from idcfs.catalog.citations import Attribution, attribute
 from idcfs.catalog.engine import columns_of, connect
 from idcfs.catalog.index import Index
-from idcfs.catalog.layouts import open_layout
 from idcfs.catalog.manifest import Manifest, match_manifest
 from idcfs.catalog.query import QueryResult, named_series, run_query
 from idcfs.catalog.selection import (
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from idcfs.catalog.layout import Layout
     from idcfs.model import Series
 
 
@@ -161,28 +159,11 @@ class Catalog:
         """Read a manifest and find its series; see `manifest.match_manifest`."""
         return match_manifest(self.index, path)
 
-    def open_layout(
-        self, template: str | None, layouts_dir: Path, selection: Selection | None = None
-    ) -> Layout:
-        """Open the tree of the index under a template, narrowed to a selection.
-
-        Compiles what is not compiled yet; see `layouts.open_layout`. Raises UsageError for
-        an unknown template, or a selection that names something unknown or picks nothing.
-        """
-        if selection is None or selection.is_everything:
-            return open_layout(self.index, template, layouts_dir)
-        rows = self.rows(selection)
-        return self.open_layout_of(template, layouts_dir, rows)
-
-    def open_layout_of(self, template: str | None, layouts_dir: Path, rows: list[int]) -> Layout:
-        """Open the tree of these index rows alone; see `open_layout`."""
-        if not self.has_earlier(rows):
-            return open_layout(self.index, template, layouts_dir).narrow(rows)
-        # Series of earlier releases have no place in the whole index's tree.
-        return open_layout(self.index, template, layouts_dir, rows)
-
     def has_earlier(self, rows: Iterable[int]) -> bool:
-        """Tell whether series of earlier releases are among these index rows."""
+        """Tell whether series of earlier releases are among these index rows.
+
+        These have no place in the whole index's layout, only in one of these rows alone.
+        """
         return max(rows, default=0) >= self._current_count()
 
     def _current_count(self) -> int:

@@ -49,7 +49,6 @@ class TreeSource:
         if self.rows is None:
             layout = open_layout(index, self.template, layouts_dir)
         elif self.has_earlier:
-            # These have no place in the whole index's tree.
             layout = open_layout(index, self.template, layouts_dir, self.rows)
         else:
             layout = open_layout(index, self.template, layouts_dir).narrow(self.rows)

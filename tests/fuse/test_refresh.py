@@ -17,7 +17,7 @@ import pytest
 from idcfs.model import DEFAULT_TEMPLATE
 from tests.fuse.test_tree import default_path
 from tests.support.indexes import write_index
-from tests.support.mounting import Launcher, Mount, mount_type, wait_until
+from tests.support.mounting import REPOSITORY, Launcher, Mount, User, mount_type, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -240,6 +240,55 @@ def test_a_revised_series_has_its_new_files_and_open_ones_go_on(
         assert place.stat().st_ino == number
         assert os.fstat(held.fileno()).st_size == old[0].size_bytes
         assert held.read() == old[0].path.read_bytes()
+
+
+def test_the_package_of_the_index_is_upgraded(
+    mount_at: Callable[..., Mount], tmp_path: Path, some: list[ReplicaSeries]
+) -> None:
+    packages = tmp_path / "site-packages"
+    package = packages / "idc_index_data"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (packages / "idc_index_data-26.0.0.dist-info").mkdir()
+    write_index(package / "idc_index.parquet", some[:3])
+    launcher = Launcher(environment={"PYTHONPATH": f"{packages}:{REPOSITORY}"})
+    with mount_at(cache_dir=tmp_path / "cache", launcher=launcher) as mount:
+        assert status(mount)["index_version"] == "26.0.0"
+        write_index(package / "idc_index.parquet", some[1:5])
+        (packages / "idc_index_data-26.0.0.dist-info").rename(
+            packages / "idc_index_data-27.1.0.dist-info"
+        )
+        done = refresh(mount)
+        assert done.stdout.startswith(f"now IDC v27 (27.1.0) at {mount.path}: 4 series, 2 came")
+        assert leaves(mount) == shown_as(some[1:5])
+        told = status(mount)
+        assert (told["release"], told["index_version"]) == ("IDC v27", "27.1.0")
+        assert "27.1.0" in (mount.path / ".idcfs" / "version").read_text()
+
+
+def test_a_user_refreshes_what_is_the_user_s_alone(
+    user: User, replica: ServedReplica, some: list[ReplicaSeries]
+) -> None:
+    index = user.new_directory("indexes") / "index.parquet"
+    write_index(index, some[:2])
+    index.chmod(0o644)
+    mount = Mount(
+        user.new_directory("refreshed"),
+        f"--index={index}",
+        endpoint_url=replica.endpoint_url,
+        cache_dir=user.new_directory("refreshed-cache"),
+        launcher=user.launcher,
+    )
+    with mount:
+        write_index(index, some[1:3])
+        index.chmod(0o644)
+        if os.geteuid() == 0:
+            done = refresh(mount)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "is another user's, who alone may refresh it" in done.stderr
+        done = user.launcher.run("refresh", str(mount.path))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "2 series, 1 came and 1 went" in done.stdout
 
 
 def test_a_manifest_is_read_again(

@@ -302,12 +302,11 @@ def test_the_compilers_errors_come_back_as_they_are(small: Index, tmp_path: Path
 
 
 def test_the_real_index_narrowed_to_a_collection(catalog: Catalog, tmp_path: Path) -> None:
-    full = catalog.open_layout(DEFAULT_TEMPLATE, tmp_path)
+    full = open_layout(catalog.index, DEFAULT_TEMPLATE, tmp_path)
     assert len(full.children(ROOT)) == 179
     rows = catalog.rows(Selection(collection_id=("rider_pilot",)))
-    layout = catalog.open_layout(
-        DEFAULT_TEMPLATE, tmp_path, Selection(collection_id=("rider_pilot",))
-    )
+    assert not catalog.has_earlier(rows)
+    layout = full.narrow(rows)
     assert [name for name, _ in layout.children(ROOT)] == ["rider_pilot"]
     size = catalog.size(rows)
     assert layout.totals == TreeTotals(size.series_count, size.instance_count, size.size_bytes)
@@ -323,8 +322,9 @@ def test_series_of_earlier_releases_get_a_layout_of_their_own(
 ) -> None:
     prior = "865d8361-5242-42b9-a7d3-a53178a868a8"
     current = "085e85b3-3780-47f6-8538-585bcca95336"
-    chosen = Selection(crdc_series_uuid=(prior, current))
-    layout = catalog.open_layout("%collection_id/%Manufacturer", tmp_path, chosen)
+    rows = catalog.rows(Selection(crdc_series_uuid=(prior, current)))
+    assert catalog.has_earlier(rows)
+    layout = open_layout(catalog.index, "%collection_id/%Manufacturer", tmp_path, rows)
     leaves, _ = read_back(layout)
     assert sorted(leaves) == [
         "4d_lung/Varian Imaging Laboratories, Switzerland",
