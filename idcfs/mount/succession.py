@@ -8,12 +8,12 @@ error on standard output; all pickled, since both are this program.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import pickle
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,22 +106,37 @@ async def find_succession(request: MountRequest, shown: Shown) -> Succession | N
     }
     question = _Question(request, shown.index, views)
     command, environment = child_command(__name__)
-    done = await trio.run_process(
-        command,
-        stdin=pickle.dumps(idcfs.__version__) + pickle.dumps(question),
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env=environment,
-        pass_fds=(*descriptors.values(), *request.kept_files),
-        start_new_session=True,  # so that compilers of its own can be ended with it
-        deliver_cancel=_kill_group,
-    )
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        last = f": {said[-1]}" if said else ""
-        raise IndexFileError(f"the process that reads the index has died{last}")
-    answer = pickle.loads(done.stdout)
+    # Through files, since a daemon's heap would keep the room for 30 MB at a time.
+    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as told:
+        await trio.to_thread.run_sync(_ask, question, asked)
+        done = await trio.run_process(
+            command,
+            stdin=asked,
+            stdout=told,
+            capture_stderr=True,
+            check=False,
+            env=environment,
+            pass_fds=(*descriptors.values(), *request.kept_files),
+            start_new_session=True,  # so that compilers of its own can be ended with it
+            deliver_cancel=_kill_group,
+        )
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            last = f": {said[-1]}" if said else ""
+            raise IndexFileError(f"the process that reads the index has died{last}")
+        return await trio.to_thread.run_sync(_take, request, told)
+
+
+def _ask(question: _Question, asked: BinaryIO) -> None:
+    pickle.dump(idcfs.__version__, asked)
+    pickle.dump(question, asked)
+    asked.seek(0)
+
+
+def _take(request: MountRequest, told: BinaryIO) -> Succession | None:
+    """Read an answer, and open what it says. Raises the error that it is."""
+    told.seek(0)
+    answer = pickle.load(told)
     if isinstance(answer, Exception):
         raise answer
     if answer is None:
@@ -129,14 +144,6 @@ async def find_succession(request: MountRequest, shown: Shown) -> Succession | N
     assert isinstance(answer, _Answer)
     for problem in answer.problems:
         logger.warning("%s", problem)
-    return await trio.to_thread.run_sync(functools.partial(_open, request, answer))
-
-
-async def _kill_group(child: trio.Process) -> None:
-    os.killpg(child.pid, signal.SIGKILL)  # it has nothing to lose
-
-
-def _open(request: MountRequest, answer: _Answer) -> Succession:
     layouts = request.open_layouts(answer.index, answer.sources)
     views = {
         name: View(source, Predecessor(layouts[name], answer.numberings[name]))
@@ -144,6 +151,10 @@ def _open(request: MountRequest, answer: _Answer) -> Succession:
     }
     shown = Shown.of(answer.index, views)
     return Succession(shown, answer.changes, answer.series_added, answer.series_removed)
+
+
+async def _kill_group(child: trio.Process) -> None:
+    os.killpg(child.pid, signal.SIGKILL)  # it has nothing to lose
 
 
 def main() -> None:
