@@ -165,7 +165,7 @@ def test_views_of_a_described_mount(
         (["a=%Modality", "a=%PatientID"], "two views are called 'a'"),
         (["a=@/nowhere"], "cannot read the manifest /nowhere"),
         (["a=?Modality = 'nothing'"], "view 'a': the selection picks no series"),
-        (["a=%collection_id", "b=/"], "view 'b': a flat mount would put"),
+        (["a=", "b=/"], "view 'b': a flat mount would put"),
     ],
 )
 def test_what_makes_no_sense_is_told(
