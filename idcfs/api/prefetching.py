@@ -45,7 +45,8 @@ class Report:
     """Why it ended before it had tried everything, if it did."""
     elapsed_s: float
     out_of_reach: bool = False
-    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
+    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up or
+    nothing had come in the end."""
     replaced_files: int = 0
     """Those of the fetched that were there and not right."""
 

@@ -74,7 +74,8 @@ class Outcome:
     skipped_series: int = 0
     """Series on which it had ended well before. They are not among the files."""
     out_of_reach: bool = False
-    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up."""
+    """The store, or a proxy on the way, refused (403); or nobody answered, until it gave up or
+    nothing had come in the end."""
 
     def count(self, ending: Ending) -> None:
         """Add what became of a file, or a series, to the figures."""

@@ -76,6 +76,7 @@ class Pipeline:
     finished: Callable[[Series, str, Listing], None] = lambda *_: None
     """Told of each series, and its directory, once all its files are there."""
     _failed_in_a_row: int = 0
+    _was_unavailable: bool = False
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def stop(self) -> None:
@@ -103,6 +104,8 @@ class Pipeline:
                 listings.close()
                 to_bring.close()
                 files.close()
+        # A firewall may refuse without an answer.
+        self.outcome.out_of_reach |= self._was_unavailable and not self.outcome.fetched_files
         if self.outcome.gave_up is not None:
             self.outcome.gave_up += f" ({self.outcome.untried_files:,} of them were not tried)"
 
@@ -213,6 +216,7 @@ class Pipeline:
         if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
             self._failed_in_a_row += 1
         self.outcome.out_of_reach |= isinstance(exc, AccessDeniedError)
+        self._was_unavailable |= isinstance(exc, StoreUnavailableError)
         if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
             self.outcome.gave_up = _reason(exc)
             self.outcome.out_of_reach |= isinstance(exc, StoreUnavailableError)

@@ -436,6 +436,17 @@ async def test_a_store_that_is_gone_ends_the_job_early(
 
 
 @in_trio
+async def test_a_store_that_never_answers_few_series_is_out_of_reach_too(bench: Bench) -> None:
+    def on_list(prefix: str) -> None:
+        raise StoreUnavailableError("no network")
+
+    bench.store.on_list = on_list
+    outcome = await bench.run([(make_series(1), "d")])
+    assert outcome.gave_up is None
+    assert outcome.out_of_reach
+
+
+@in_trio
 async def test_some_failures_in_between_do_not_end_the_job(
     bench: Bench,
 ) -> None:
