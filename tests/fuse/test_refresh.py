@@ -154,8 +154,11 @@ def test_an_index_is_swapped_under_sixteen_readers(
             )
             # Nothing of it was read before, so that the daemon has to fetch it now.
             assert held.read() == gone.path.read_bytes()
-        maps = Path(f"/proc/{mount.process.pid}/maps").read_text()
-        assert len(set(re.findall(r"\S+\.layout", maps))) == 1  # the earlier ones are closed
+        maps = Path(f"/proc/{mount.process.pid}/maps")
+        wait_until(
+            lambda: len(set(re.findall(r"\S+\.layout", maps.read_text()))) == 1,
+            "the earlier layouts are closed",
+        )
         for reader in readers:
             reader.ended = True
         for reader in readers:
