@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import socket
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,8 +38,11 @@ when its worker dies."""
 _WAITING = 3
 """Pieces handed over for each thread: a million series would be too many for the scheduler."""
 
-_PATIENCE_S = 5
-"""How long the scheduler may take to answer, and a first worker to be there."""
+_ANSWER_S = 5.0
+"""How long the scheduler's machine may take to answer."""
+
+_PATIENCE_S = 30
+"""How long the scheduler may take to be ready, and a first worker to be there."""
 
 _RETRIES = 2
 
@@ -152,7 +156,7 @@ def _connected(address: str) -> Iterator[Client]:
     """Connect to a scheduler that has workers of our kind."""
     try:
         from distributed import Client
-        from distributed.comm import parse_address
+        from distributed.comm import get_address_host_port, parse_address
         from distributed.comm.registry import get_backend
     except ImportError as exc:
         raise MissingPackageError(
@@ -160,12 +164,16 @@ def _connected(address: str) -> Iterator[Client]:
         ) from exc
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is wrong we tell
     try:
-        get_backend(parse_address(address)[0])
+        scheme = parse_address(address)[0]
+        get_backend(scheme)
+        server = get_address_host_port(address) if scheme in ("tcp", "tls") else None
     except ValueError as exc:
         raise UsageError(
             f"{address!r} is no Dask scheduler's address, such as tcp://host:8786"
         ) from exc
     try:
+        if server is not None:  # Dask would try again and again before it says so
+            socket.create_connection(server, timeout=_ANSWER_S).close()
         client = Client(address, timeout=_PATIENCE_S, set_as_default=False)
     except (OSError, ValueError) as exc:
         raise IdcfsError(f"no Dask scheduler answers at {address}: is it running?") from exc

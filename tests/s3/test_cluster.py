@@ -152,6 +152,7 @@ def test_a_worker_that_is_killed_costs_time_only(
     ("arguments", "status", "message"),
     [
         (["--scheduler=nonsense://x"], 2, "is no Dask scheduler's address"),
+        (["--scheduler=tcp://127.0.0.1:port"], 2, "is no Dask scheduler's address"),
         (["--scheduler=tcp://127.0.0.1:9"], 1, "no Dask scheduler answers at tcp://127.0.0.1:9"),
         (["--scheduler=tcp://127.0.0.1:9", "--from-dir=/tmp"], 2, "--from-dir says something"),
     ],
