@@ -73,6 +73,19 @@ class NonEmptyPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class MountedPath(NonEmptyPath):
+    """The path of a mount, which is not looked at: its daemon may hang."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401  # as in click
+        """Return the path. Fails as a usage error if it is empty."""
+        return Path(value) if os.fspath(value) else super().convert(value, param, ctx)
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What the selection options said."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from idcfs.cli.console import human_bytes, printable
-from idcfs.cli.options import NonEmptyPath, log_option
+from idcfs.cli.options import MountedPath, log_option
 from idcfs.cli.settings import name_option
 
 if TYPE_CHECKING:
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 _WATCH_S = 2.0
 
+_PATIENCE_S = 10.0
+"""What asks a mount waits as long as its daemon hangs. A busy one answers within a second."""
+
 
 @click.command()
-@click.argument("mountpoint", type=NonEmptyPath(), required=False)
+@click.argument("mountpoint", type=MountedPath(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object a mount.")
 @click.option("--watch", is_flag=True, help="Tell it again every two seconds, until Ctrl-C.")
 @name_option
@@ -31,7 +35,7 @@ def status(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
     Exits with 1 if a mount does not answer.
     """
     while True:
-        told = [_read(path) for path in _places(mountpoint)]
+        told = _read_all(_places(mountpoint))
         if watch and not as_json:
             click.clear()
         if as_json:
@@ -51,6 +55,26 @@ def _places(mountpoint: Path | None) -> list[Path]:
     if mountpoint is not None:
         return [find_own(mountpoint)]
     return [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
+
+
+def _read_all(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the figures of mounts, or why there are none; one that hangs delays no other."""
+    hanging = f"it does not answer within {_PATIENCE_S:.0f} s"
+    told: dict[Path, dict[str, Any]] = {
+        path: {"mountpoint": str(path), "error": hanging} for path in paths
+    }
+
+    def read(path: Path) -> None:
+        told[path] = _read(path)
+
+    # As daemons, these do not keep the command from ending.
+    readers = [threading.Thread(target=read, args=(path,), daemon=True) for path in paths]
+    for reader in readers:
+        reader.start()
+    deadline_s = time.monotonic() + _PATIENCE_S
+    for reader in readers:
+        reader.join(max(0.0, deadline_s - time.monotonic()))
+    return [told[path] for path in paths]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from idcfs.cli import status
 from tests.fuse.test_tree import default_path
 from tests.support.faults import Stall
 from tests.support.mounting import DEADLINE_S, Launcher, Mount, raises_errno, wait_until
@@ -225,6 +228,21 @@ def test_status_of_a_dead_mount_says_so(mount_at: Callable[..., Mount], tmp_path
     done = Launcher().run("status", str(tmp_path))
     assert done.returncode == 1
     assert "nothing is mounted" in done.stderr
+
+
+def test_status_of_a_mount_that_hangs_says_so(
+    mount_at: Callable[..., Mount], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_PATIENCE_S", 1.0)
+    with mount_at("--collection-id=cmmd") as mount:
+        wait_until(lambda: "mounted IDC" in mount.log, "it knows that it answers")
+        mount.process.send_signal(signal.SIGSTOP)
+        try:
+            done = CliRunner().invoke(status.status, [str(mount.path)], standalone_mode=False)
+        finally:
+            mount.process.send_signal(signal.SIGCONT)
+        assert (done.exception, done.return_value) == (None, 1)
+        assert done.stdout == f"{mount.path}: it does not answer within 1 s\n"
 
 
 def test_errors_are_counted_by_kind(mount_at: Callable[..., Mount], tmp_path: Path) -> None:

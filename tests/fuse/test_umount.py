@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.test_tree import default_path
-from tests.support.mounting import DEADLINE_S, Launcher, Mount, User, mount_type
+from tests.support.mounting import DEADLINE_S, Launcher, Mount, User, mount_type, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +122,7 @@ def test_lazily_it_goes_at_once_and_the_reader_reads_on(busy: Busy) -> None:
 # For an ordinary user fusermount3 looks into the mount, and hangs with it.
 @pytest.mark.parametrize("busy", ["root"], indirect=True)
 def test_a_daemon_that_hangs_can_be_got_rid_of(busy: Busy) -> None:
+    wait_until(lambda: "mounted IDC" in busy.mount.log, "it knows that it answers")
     busy.mount.process.send_signal(signal.SIGSTOP)
     try:
         done = busy.umount("--lazy")
