@@ -13,6 +13,7 @@ import pytest
 from idcfs.config import PATH_VARIABLE
 from tests.differential.test_idc_index import reference_python
 from tests.support.mounting import Launcher
+from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from tests.support.replica import ServedReplica
@@ -72,6 +73,18 @@ def test_the_tree_and_the_bytes_are_the_same(
     assert directories_below(ours) == directories_below(theirs)
     same, different, missing = filecmp.cmpfiles(theirs, ours, files, shallow=False)
     assert (len(same), different, missing) == (len(files), [], [])
+    with FaultProxy(replica.endpoint_url) as proxy:
+        taken = Launcher(environment={PATH_VARIABLE: os.devnull}).run(
+            "prefetch",
+            chosen,
+            f"--from-dir={theirs}",
+            f"--endpoint-url={proxy.endpoint_url}",
+            f"--cache-dir={tmp_path / 'filled'}",
+        )
+        assert taken.returncode == 0, taken.stderr
+        assert taken.stdout.startswith(f"{len(files)} files fetched")
+        assert proxy.log()  # for lists, which what idc left has not
+        assert not proxy.log(lambda request: request.is_object)
 
 
 def test_s5cmd_runs_our_commands(replica: ServedReplica, tmp_path: Path) -> None:
