@@ -12,10 +12,11 @@ import trio
 import trio.testing
 
 from idcfs.mount.notify import ServiceManager
+from tests.support.mounting import DEADLINE_S, wait_until
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 
@@ -68,43 +69,76 @@ def test_a_manager_that_is_gone_does_no_harm(
     assert "cannot tell the service manager" in caplog.text
 
 
-def feed(manager: ServiceManager, path: Path, clock_s: float) -> None:
-    async def run() -> None:
-        with trio.move_on_after(clock_s):
-            await manager.feed_watchdog(path)
+def watch(
+    manager: ServiceManager,
+    path: Path,
+    body: Callable[[trio.testing.MockClock], Awaitable[None]],
+) -> None:
+    """Run `body` beside the feeding of the watchdog, on a clock that only the body moves."""
+    clock = trio.testing.MockClock()
 
-    trio.run(run, clock=trio.testing.MockClock(rate=100))
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.feed_watchdog, path)
+            await body(clock)
+            nursery.cancel_scope.cancel()
+
+    trio.run(run, clock=clock)
 
 
 def test_it_is_fed_thrice_in_its_time_while_the_mount_answers(tmp_path: Path) -> None:
     with NoticeSocket(str(tmp_path / "socket")) as notices:
-        feed(ServiceManager(notices.name, 3.0), tmp_path, 2.5)
-        fed = 0
-        while not notices.is_silent():
-            assert notices.next() == {"WATCHDOG": "1"}
-            fed += 1
-    assert 2 <= fed <= 3
+
+        async def expect_feeds(clock: trio.testing.MockClock) -> None:
+            for _ in range(4):
+                assert await trio.to_thread.run_sync(notices.next) == {"WATCHDOG": "1"}
+                assert notices.is_silent()
+                clock.jump(1.0)
+
+        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_feeds)
 
 
 def test_it_starves_while_the_mount_answers_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = threading.Event()
-    monkeypatch.setattr(os, "statvfs", lambda path: answer.wait(10))
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(path: Path) -> None:
+        asked.set()
+        answer.wait(DEADLINE_S)
+
+    monkeypatch.setattr(os, "statvfs", hang)
     with NoticeSocket(str(tmp_path / "socket")) as notices:
-        feed(ServiceManager(notices.name, 3.0), tmp_path, 20)
-        assert notices.is_silent()
+
+        async def expect_none(clock: trio.testing.MockClock) -> None:
+            assert await trio.to_thread.run_sync(asked.wait, DEADLINE_S)
+            clock.jump(20.0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert notices.is_silent()
+
+        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_none)
     answer.set()
 
 
 def test_it_starves_while_the_mount_answers_with_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    told = "the mount does not answer: Transport endpoint"
+
     def refuse(path: Path) -> None:
         raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
 
     monkeypatch.setattr(os, "statvfs", refuse)
     with NoticeSocket(str(tmp_path / "socket")) as notices:
-        feed(ServiceManager(notices.name, 3.0), tmp_path, 2.5)
-        assert notices.is_silent()
-    assert "the mount does not answer: Transport endpoint" in caplog.text
+
+        async def expect_none(clock: trio.testing.MockClock) -> None:
+            for refused in range(3):
+                await trio.to_thread.run_sync(
+                    wait_until,
+                    lambda refused=refused: caplog.text.count(told) > refused,
+                    "it is asked again",
+                )
+                clock.jump(1.0)
+            assert notices.is_silent()
+
+        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_none)
