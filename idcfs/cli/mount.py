@@ -18,6 +18,7 @@ from idcfs.cli.chosen import choose
 from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.log_lines import file_formatter
 from idcfs.cli.options import (
+    MountedPath,
     NonEmptyPath,
     endpoint_options,
     index_option,
@@ -106,7 +107,7 @@ def _parse_number(name: str, text: str) -> int:
 
 
 @click.command()
-@click.argument("mountpoint", type=NonEmptyPath())
+@click.argument("mountpoint", type=MountedPath())
 @selection_options
 @index_option
 @endpoint_options

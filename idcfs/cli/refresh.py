@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.cli.console import printable
-from idcfs.cli.options import NonEmptyPath, log_option
+from idcfs.cli.options import MountedPath, log_option
 from idcfs.cli.settings import name_option
 from idcfs.errors import MountError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("mountpoint", type=NonEmptyPath())
+@click.argument("mountpoint", type=MountedPath())
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @name_option
 @log_option
@@ -28,9 +28,10 @@ def refresh(mountpoint: Path, as_json: bool) -> int:
     For when idc-index-data was upgraded, or the file of --index or --manifest replaced. Open
     files stay open. If the new index cannot be shown, the old one stays, and this exits with 1.
     """
-    from idcfs.mount.mountpoints import find_own
+    from idcfs.mount.mountpoints import find_own, refuse_to_hang
 
     path = find_own(mountpoint)
+    refuse_to_hang(path)
     # The answer takes seconds, and Python would see Ctrl-C only when it is there.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:

@@ -38,10 +38,12 @@ def umount(mountpoint: Path, lazy: bool, patience_s: float, stale: bool) -> None
 
     Says who is busy there, if that is why it cannot be unmounted.
     """
-    from idcfs.mount.mountpoints import find_own, is_stale, resolve, unmount
+    from idcfs.mount.mountpoints import find_own, hangs, is_stale, resolve, unmount
 
-    if stale and not is_stale(resolve(mountpoint)):
-        return
+    if stale:
+        place = resolve(mountpoint)
+        if hangs(place) or not is_stale(place):
+            return
     unmount(
         find_own(mountpoint),
         lazy=lazy or stale,

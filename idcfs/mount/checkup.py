@@ -18,7 +18,7 @@ from idcfs.mount.machine import (
     check_fusermount,
     check_mount_helper,
 )
-from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, is_stale, mounts
+from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, hangs, how_to_end, is_stale, mounts
 from idcfs.mount.surroundings import check_age, check_clock, check_privileges, check_speed
 from idcfs.store.endpoint import get_endpoint
 from idcfs.store.retry import RetryPolicy
@@ -57,23 +57,19 @@ def examine(
 
 
 def _check_mounts() -> list[Finding]:
-    """Return a finding for each mount without a daemon, since each is mended by itself."""
-    stale = [
-        each.mountpoint
-        for each in mounts()
-        if each.type == FILE_SYSTEM_TYPE and is_stale(each.mountpoint)
-    ]
-    if not stale:
-        return [Finding("mounts", True, "no dead mount of idcfs")]
-    return [
-        Finding(
-            "mounts",
-            False,
-            f"the daemon behind {path} is gone",
-            f"fusermount3 -uz {shlex.quote(str(path))}",
-        )
-        for path in stale
-    ]
+    """Return a finding for each mount that does not answer, since each is mended by itself."""
+    ours = [each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE]
+    wrong = [found for path in ours if (found := _check_mount(path)) is not None]
+    return wrong or [Finding("mounts", True, "no dead mount of idcfs")]
+
+
+def _check_mount(path: Path) -> Finding | None:
+    if hangs(path):
+        return Finding("mounts", False, f"the daemon behind {path} hangs", how_to_end(path))
+    if is_stale(path):
+        remedy = f"fusermount3 -uz {shlex.quote(str(path))}"
+        return Finding("mounts", False, f"the daemon behind {path} is gone", remedy)
+    return None
 
 
 def _check_index(index_path: Path | None) -> list[Finding]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ FILE_SYSTEM_TYPE = "fuse.idcfs"
 
 _UNMOUNT_TIMEOUT_S = 30.0
 """`fusermount3 -u` answers at once unless the kernel waits for a daemon that hangs."""
+
+_PATIENCE_S = 10.0
+"""A daemon that is only busy answers within a second."""
 
 _BUSY_PAUSE_S = 0.2
 """Between two tries while somebody is busy: each starts fusermount3."""
@@ -85,6 +90,33 @@ def is_stale(mountpoint: Path) -> bool:
     return False
 
 
+def hangs(mountpoint: Path) -> bool:
+    """Tell whether the daemon behind a mount is there, but answers nobody.
+
+    Who asks such a daemon waits for ever, and is left behind to do so.
+    """
+    asking = threading.Thread(target=is_stale, args=(mountpoint,), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE_S)
+    return asking.is_alive()
+
+
+def refuse_to_hang(mountpoint: Path) -> None:
+    """Raise MountError if a mount of ours is there whose daemon hangs."""
+    mounted = find_mount(mountpoint)
+    if mounted is not None and mounted.type == FILE_SYSTEM_TYPE and hangs(mountpoint):
+        raise MountError(
+            f"idcfs is mounted at {mountpoint}, and its daemon hangs; end that with: "
+            f"{how_to_end(mountpoint)}"
+        )
+
+
+def how_to_end(mountpoint: Path) -> str:
+    """Return the commands that get rid of a mount whose daemon hangs."""
+    pattern = shlex.quote(f"idcfs mount.*{mountpoint}")
+    return f"pkill -KILL -f {pattern} && idcfs umount --stale {shlex.quote(str(mountpoint))}"
+
+
 def prepare_mountpoint(path: Path, *, allow_nonempty: bool = False) -> Path:
     """Return the absolute path of a directory that can be mounted on.
 
@@ -93,6 +125,7 @@ def prepare_mountpoint(path: Path, *, allow_nonempty: bool = False) -> Path:
     """
     try:
         mountpoint = resolve(path)
+        refuse_to_hang(mountpoint)
         if is_stale(mountpoint):
             _clear_dead_mount(mountpoint)
         _check_directory(path, mountpoint, allow_nonempty)
@@ -204,8 +237,7 @@ def _try_unmount(command: list[str], mountpoint: Path) -> bool:
         except subprocess.TimeoutExpired as exc:
             raise MountError(
                 f"unmounting {mountpoint} did not end within {_UNMOUNT_TIMEOUT_S:.0f} s: "
-                f"its daemon hangs; end that with: pkill -KILL -f 'idcfs mount.*{mountpoint}', "
-                f"and say: idcfs umount --stale {mountpoint}"
+                f"its daemon hangs; end that with: {how_to_end(mountpoint)}"
             ) from exc
         told.seek(0)
         message = told.read().strip()

@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from idcfs.cli import status
+from idcfs.cli.main import idcfs_command
+from idcfs.mount import mountpoints
 from tests.fuse.test_tree import default_path
 from tests.support.faults import Stall
 from tests.support.mounting import DEADLINE_S, Launcher, Mount, raises_errno, wait_until
@@ -243,6 +245,33 @@ def test_status_of_a_mount_that_hangs_says_so(
             mount.process.send_signal(signal.SIGCONT)
         assert (done.exception, done.return_value) == (None, 1)
         assert done.stdout == f"{mount.path}: it does not answer within 1 s\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            "doctor --endpoint-url=http://127.0.0.1:9 --cache-dir={path}/..",
+            "the daemon behind {path} hangs",
+        ),
+        ("mount --foreground {path}", "idcfs is mounted at {path}, and its daemon hangs"),
+        ("refresh {path}", "idcfs is mounted at {path}, and its daemon hangs"),
+        ("umount --stale {path}", ""),
+    ],
+)
+def test_no_command_hangs_with_a_mount(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch, command: str, told: str
+) -> None:
+    monkeypatch.setattr(mountpoints, "_PATIENCE_S", 1.0)
+    words = command.format(path=mount.path).split()
+    mount.process.send_signal(signal.SIGSTOP)
+    try:
+        done = CliRunner().invoke(idcfs_command, words, standalone_mode=False)
+    finally:
+        mount.process.send_signal(signal.SIGCONT)
+    said = f"{done.stdout} {done.exception}"
+    assert told.format(path=mount.path) in said
+    assert ("pkill -KILL -f 'idcfs mount.*" in said) == bool(told)
 
 
 def test_errors_are_counted_by_kind(mount_at: Callable[..., Mount], tmp_path: Path) -> None:
