@@ -1,4 +1,4 @@
-"""What a mount tells of itself: as JSON, and in the text form of Prometheus."""
+"""What a mount tells of itself."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import idcfs
+from idcfs.mount.metrics import QUANTILES, as_prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from idcfs.fetch import Fetcher, Limiters
     from idcfs.mount.metered import MeteredStore
     from idcfs.mount.trees import Showing
     from idcfs.store.outage import Outage
     from idcfs.vfs.figures import Latencies, RequestFigures
-
-_QUANTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,75 +82,14 @@ class MountReport:
 
     def as_metrics(self) -> bytes:
         """Return the figures as Prometheus scrapes them."""
-        return ("\n".join(_metrics(self.figures())) + "\n").encode()
+        return as_prometheus(self.figures())
 
 
 def _summary(latencies: Latencies) -> dict[str, float | int | None]:
-    percentiles = {f"p{percent}_s": latencies.percentile(percent) for percent in _QUANTILES}
+    percentiles = {f"p{percent}_s": latencies.percentile(percent) for percent in QUANTILES}
     return {"count": latencies.count, "total_s": round(latencies.total_s, 6), **percentiles}
 
 
 def _memory_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _metrics(figures: dict[str, Any]) -> Iterator[str]:
-    store, waiting = figures["store"], figures["requests_under_way"]
-    about = {"version": figures["idcfs_version"], "index": figures["index_version"]}
-    yield from _one("info", "gauge", "Which idcfs and which index this is.", {_labels(about): 1})
-    for name, kind, text, value in (
-        ("uptime_seconds", "gauge", "Time since it was mounted.", figures["uptime_s"]),
-        ("memory_bytes", "gauge", "Resident memory.", figures["memory_bytes"]),
-        ("series", "gauge", "Series that are shown.", figures["series"]),
-        ("requests_under_way", "gauge", "Requests not yet answered.", waiting),
-        ("read_bytes_total", "counter", "Bytes given to readers.", figures["read_bytes"]),
-        ("cache_bytes_total", "counter", "Of these, from the cache.", figures["cache_bytes"]),
-        ("store_bytes_total", "counter", "The others, fetched first.", figures["store_bytes"]),
-        ("objects_read_total", "counter", "Objects read from.", figures["objects"]["read"]),
-        ("objects_fetched_total", "counter", "Of these, fetched.", figures["objects"]["fetched"]),
-        ("store_received_bytes_total", "counter", "Bytes fetched.", store["received_bytes"]),
-        ("store_under_way", "gauge", "Fetches and listings under way.", store["under_way"]),
-        (
-            "store_reachable",
-            "gauge",
-            "0 while no connection can be made.",
-            int(store["unreachable_s"] is None),
-        ),
-        ("store_queued", "gauge", "Fetches and listings that wait.", store["queued"]),
-    ):
-        yield from _one(name, kind, text, {"": value})
-    yield from _summaries("request_seconds", "Time to answer.", figures["requests"])
-    yield from _summaries("store_request_seconds", "Time of the store.", store["requests"])
-    for name, errors in (
-        ("errors_total", figures["errors"]),
-        ("store_errors_total", store["errors"]),
-    ):
-        values = {_labels({"error": error}): count for error, count in errors.items()}
-        yield from _one(name, "counter", "Errors by kind.", values)
-
-
-def _one(name: str, kind: str, text: str, values: Mapping[str, float]) -> Iterator[str]:
-    yield f"# HELP idcfs_{name} {text}"
-    yield f"# TYPE idcfs_{name} {kind}"
-    for labels, value in values.items():
-        yield f"idcfs_{name}{labels} {value}"
-
-
-def _summaries(name: str, text: str, kinds: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield from _one(name, "summary", text, {})
-    for kind, summary in kinds.items():
-        for percent in _QUANTILES:
-            if (value := summary[f"p{percent}_s"]) is not None:
-                labels = _labels({"kind": kind, "quantile": str(percent / 100)})
-                yield f"idcfs_{name}{labels} {value}"
-        yield f"idcfs_{name}_sum{_labels({'kind': kind})} {summary['total_s']}"
-        yield f"idcfs_{name}_count{_labels({'kind': kind})} {summary['count']}"
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    escaped = {
-        key: text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-        for key, text in labels.items()
-    }
-    return "{" + ",".join(f'{key}="{text}"' for key, text in escaped.items()) + "}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
 
 from idcfs.cli import status
 from idcfs.cli.main import idcfs_command
@@ -127,7 +127,8 @@ def test_bytes_are_told_by_where_they_came_from(
         assert told["objects"] == {"read": 1, "fetched": 0, "hit_ratio": 1.0}
         metrics = (mount.path / ".idcfs" / "metrics").read_text().splitlines()
         for name in ("read", "cache", "store"):
-            assert f"idcfs_{name}_bytes_total {told[f'{name}_bytes']}" in metrics
+            label = f'{{mountpoint="{mount.path}"}}'
+            assert f"idcfs_{name}_bytes_total{label} {told[f'{name}_bytes']}" in metrics
 
 
 def test_what_is_under_way_and_what_waits_is_told(
@@ -176,18 +177,19 @@ def test_ls_asks_for_acls_once_and_not_for_each_file(mount: Mount, replica: Serv
 
 def test_metrics_are_as_prometheus_wants_them(mount: Mount) -> None:
     (mount.path / ".idcfs" / "version").read_text()
-    text = (mount.path / ".idcfs" / "metrics").read_text()
-    label = r'\{\w+="[^"\n]*"(,\w+="[^"\n]*")*\}'
-    sample = re.compile(rf"(idcfs_\w+)({label})? [-+.e\d]+")
-    announced = set(re.findall(r"^# TYPE (\w+) (?:gauge|counter|summary)$", text, re.MULTILINE))
-    names = []
-    for line in text.splitlines():
-        if not line.startswith("# "):
-            found = sample.fullmatch(line)
-            assert found is not None, line
-            names.append(re.sub("_(sum|count)$", "", found[1]))
-    assert set(names) <= announced
-    assert {"idcfs_uptime_seconds", "idcfs_read_bytes_total", "idcfs_request_seconds"} <= set(names)
+    families = list(text_string_to_metric_families((mount.path / ".idcfs" / "metrics").read_text()))
+    samples = [sample for family in families for sample in family.samples]
+    told = {(each.name, *sorted(each.labels.items())): each.value for each in samples}
+    assert len(told) == len(samples), "nothing is said twice"
+    # A collector that finds two mounts' files refuses both if they have lines in common.
+    assert {each.labels["mountpoint"] for each in samples} == {str(mount.path)}
+    assert {family.type for family in families} == {"gauge", "counter", "summary"}
+    here = ("mountpoint", str(mount.path))
+    assert told["idcfs_uptime_seconds", here] > 0
+    assert told["idcfs_series", here] == 1
+    assert told["idcfs_read_bytes_total", here] > 0
+    assert told["idcfs_request_seconds_count", ("kind", "read"), here] > 0
+    assert told["idcfs_request_seconds", ("kind", "read"), here, ("quantile", "0.99")] > 0
 
 
 def test_manifest_and_citations_are_of_what_is_mounted(
