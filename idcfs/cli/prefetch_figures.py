@@ -83,7 +83,7 @@ def sum_up_fetched(outcome: Outcome) -> str:
         f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
         + (f"{replaced:,} of them in place of wrong ones, " if replaced else "")
         + f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
-        f"{len(outcome.failures):,} failed"
+        f"{outcome.failed_files:,} failed"
     )
 
 
@@ -100,10 +100,11 @@ def tell_outcome(outcome: Outcome, summary: str) -> int:
     for failure in outcome.failures:
         complain(f"{failure.subject}: {failure.reason}")
     click.echo(summary)
-    if outcome.commands_done or outcome.skipped_series:
+    if outcome.commands_done or outcome.commands_failed or outcome.skipped_series:
+        failed = f"; it failed on {outcome.commands_failed:,}" if outcome.commands_failed else ""
         click.echo(
             f"the command ended well on {outcome.commands_done:,} series, "
-            f"and had on {outcome.skipped_series:,} before"
+            f"and had on {outcome.skipped_series:,} before{failed}"
         )
     left = outcome.total_files - outcome.done_files
     if outcome.gave_up is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from idcfs import __version__
 from idcfs.errors import IdcfsError, MissingPackageError, UsageError
 from idcfs.prefetch.batches import split
-from idcfs.prefetch.outcome import Failure, Outcome
+from idcfs.prefetch.outcome import Outcome, failed_series
 from idcfs.prefetch.report import reporting
 from idcfs.prefetch.selected import SelectedPrefetch
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from idcfs.cluster.work import Done
     from idcfs.prefetch.batches import Batch
     from idcfs.prefetch.job import Observer, PrefetchRequest
+    from idcfs.prefetch.outcome import Ending
     from idcfs.prefetch.report import Note
 
 _PIECES = 16
@@ -138,17 +139,19 @@ class _Spread:
         except Exception as exc:
             reason = " ".join(str(exc).split()) or type(exc).__name__
             for series, _ in piece:
-                outcome.failed_files += series.instance_count or 0
-                outcome.failures.append(Failure(f"series {series.uuid}", reason))
+                self._end(failed_series(series, reason, series.instance_count or 0))
             return
         for ending in done.endings:
-            outcome.count(ending)
-            self._note(ending)
+            self._end(ending)
         part = done.outcome
         outcome.total_files += part.total_files - sum(s.instance_count or 0 for s, _ in piece)
         outcome.total_bytes += part.total_bytes - sum(s.size_bytes for s, _ in piece)
         outcome.gave_up = outcome.gave_up or part.gave_up
         outcome.out_of_reach |= part.out_of_reach
+
+    def _end(self, ending: Ending) -> None:
+        self._outcome.count(ending)
+        self._note(ending)
 
 
 @contextmanager

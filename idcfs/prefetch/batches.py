@@ -68,6 +68,8 @@ def when_there_is_room(
     `present` tells roughly how much of each series is there already. Blocks; raises OSError.
     """
     for batch in batches:
+        if outcome.interrupted:
+            return
         space = batch_space(batch, place, functools.partial(present, batch))
         if not space.suffices:
             outcome.gave_up = (
@@ -77,7 +79,7 @@ def when_there_is_room(
             )
             return
         yield batch
-        if outcome.gave_up is not None or outcome.interrupted:
+        if outcome.gave_up is not None:
             return
 
 

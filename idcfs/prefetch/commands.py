@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.errors import UsageError
-from idcfs.prefetch.outcome import Failure
+from idcfs.prefetch.outcome import failed_series
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from idcfs.model import Listing, Series
     from idcfs.prefetch.batches import Streaming
     from idcfs.prefetch.outcome import Outcome
+    from idcfs.prefetch.report import Note
 
     Finished = Callable[[Series, str, Listing], None]
     """Told of each series that is there whole, with its directory."""
@@ -58,11 +59,14 @@ class Done:
 class SeriesCommands:
     """Runs the command, one at a time, in the order in which series come. On the trio thread."""
 
-    def __init__(self, streaming: Streaming, root: Path, done: Done, outcome: Outcome) -> None:
+    def __init__(
+        self, streaming: Streaming, root: Path, done: Done, outcome: Outcome, note: Note
+    ) -> None:
         self._streaming = streaming
         self._root = root
         self._done = done
         self._outcome = outcome
+        self._note = note
         self._scope = trio.CancelScope()
 
     def stop(self) -> None:
@@ -104,7 +108,10 @@ class SeriesCommands:
             reason = f"the command ended with {ended}; its files stay in {directory}"
         except OSError as exc:
             reason = f"{exc.filename or self._streaming.command}: {exc.strerror}"
-        self._outcome.failures.append(Failure(f"series {series.uuid}", reason))
+        self._outcome.commands_failed += 1
+        ending = failed_series(series, reason, 0, str(directory))
+        self._outcome.count(ending)
+        self._note(ending)
 
     async def _run(self, series: Series, directory: Path) -> int:
         """Return the status, negative for a signal. When cancelled the command is ended first."""

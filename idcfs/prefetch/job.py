@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,11 +20,12 @@ from idcfs.prefetch.pipeline import Pipeline
 from idcfs.prefetch.recheck import OnlyExamined
 from idcfs.prefetch.report import reporting
 from idcfs.prefetch.sources import LISTING_THREADS, make_store
+from idcfs.prefetch.stopping import noted_signals, stop_at_signal
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from idcfs.store.endpoint import origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from idcfs.cache import Cache
@@ -154,7 +153,10 @@ def bring_series(
         if request.streaming is None or request.download_dir is None:
             trio.run(bring, placed)
         else:
-            _stream(request.streaming, request.download_dir, placed, target, outcome, bring)
+            with noted_signals(outcome):
+                _stream(
+                    request.streaming, request.download_dir, placed, target, outcome, bring, note
+                )
     finally:
         store.close()
         cache.close()
@@ -167,6 +169,7 @@ def _stream(
     target: Target,
     outcome: Outcome,
     bring: Callable[..., Awaitable[None]],
+    note: Note,
 ) -> None:
     """Bring batch after batch, and have the command see each series."""
     done = Done(root, streaming.command)
@@ -176,7 +179,7 @@ def _stream(
 
     batches = split(_skip(placed, done, outcome), streaming.batch_bytes)
     for batch in when_there_is_room(batches, root, outcome, present):
-        commands = SeriesCommands(streaming, root, done, outcome)
+        commands = SeriesCommands(streaming, root, done, outcome, note)
         trio.run(functools.partial(bring, iter(batch), commands=commands))
 
 
@@ -230,7 +233,7 @@ async def prefetch(
         )
         try:
             stopped = [pipeline] if commands is None else [pipeline, commands]
-            await services.start(_stop_at_signal, stopped, outcome)
+            await services.start(stop_at_signal, stopped, outcome)
             services.start_soon(_watch, outcome, meter, patience, observe)
             services.start_soon(_steer, outcome, meter, concurrency, limiters.objects)
             if commands is None:
@@ -242,23 +245,6 @@ async def prefetch(
         finally:
             services.cancel_scope.cancel()
             fetcher.close()
-
-
-async def _stop_at_signal(
-    stopped: Sequence[Pipeline | SeriesCommands],
-    outcome: Outcome,
-    *,
-    task_status: trio.TaskStatus[None],
-) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        task_status.started()  # signals belong to the main thread, which is somebody else's
-        return
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            outcome.interrupted = True
-            for each in stopped:
-                each.stop()
 
 
 async def _watch(

@@ -29,7 +29,7 @@ class Ending:
     series: SeriesUUID
     url: str
     place: str | None
-    """Where the file is, or was to go; None for the cache, and for a series."""
+    """Where the file is, or was to go, or the series that a command failed on; None else."""
     told: Told
     size_bytes: int | None
     """None for a series."""
@@ -44,6 +44,12 @@ class Ending:
     def subject(self) -> str:
         """What failed, for a message."""
         return f"series {self.series}" if self.size_bytes is None else self.place or self.url
+
+
+def failed_series(series: Series, reason: str, file_count: int, place: str | None = None) -> Ending:
+    """Return the ending of a series of which `file_count` files, none of them named, failed."""
+    url = f"s3://{series.bucket}/{series.prefix}"
+    return Ending(series.uuid, url, place, "failed", None, reason=reason, file_count=file_count)
 
 
 @dataclass(slots=True)
@@ -71,6 +77,8 @@ class Outcome:
     """Why it ended early by itself and, once it has ended, how many files it did not try."""
     commands_done: int = 0
     """Series on which the user's command has ended well."""
+    commands_failed: int = 0
+    """Series on which it has not. Their files are there."""
     skipped_series: int = 0
     """Series on which it had ended well before. They are not among the files."""
     out_of_reach: bool = False

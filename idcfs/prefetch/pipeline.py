@@ -18,7 +18,7 @@ from idcfs.errors import (
     StoreUnavailableError,
 )
 from idcfs.model import Instance, ObjectRef
-from idcfs.prefetch.outcome import Ending, Outcome
+from idcfs.prefetch.outcome import Ending, Outcome, failed_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ class Pipeline:
                 except Exception as exc:
                     series = listed.series
                     reason = _explain(exc, series.prefix)
-                    self._end_series(series, reason, series.instance_count or 0)
+                    self._note(failed_series(series, reason, series.instance_count or 0))
                     self._judge(exc)
                     continue
                 for instance in instances:
@@ -148,8 +148,8 @@ class Pipeline:
         listed.listing, listed.files_left = listing, max(count, expected or 0)
         if expected is not None and count < expected:
             reason = f"the store lists {count:,} files, the index expects {expected:,}"
-            self._end_series(series, reason, 0)
-        self.outcome.total_files += count - (expected or 0)
+            self._note(failed_series(series, reason, expected - count))
+        self.outcome.total_files += listed.files_left - (expected or 0)
         size_bytes = sum(instance.size_bytes for instance in listing.instances)
         self.outcome.total_bytes += size_bytes - series.size_bytes
         return [instance for instance in listing.instances if self._claim(listed, instance)]
@@ -199,13 +199,6 @@ class Pipeline:
         listed.files_left -= 1
         if not listed.files_left and listed.listing is not None:
             self.finished(listed.series, listed.directory, listed.listing)
-
-    def _end_series(self, series: Series, reason: str, file_count: int) -> None:
-        """Note a series of which some files, or all, cannot be named."""
-        url = f"s3://{series.bucket}/{series.prefix}"
-        self._note(
-            Ending(series.uuid, url, None, "failed", None, reason=reason, file_count=file_count)
-        )
 
     def _note(self, ending: Ending) -> None:
         self.outcome.count(ending)

@@ -105,6 +105,24 @@ def test_each_workers_cache_is_filled_and_failures_are_told_as_ever(
     assert again.stdout.startswith("1 files fetched")
 
 
+def test_what_no_worker_can_do_is_in_the_report(
+    replica: ServedReplica, prefetch: Prefetch, cluster: tuple[str, list[int]], tmp_path: Path
+) -> None:
+    report, no_cache = tmp_path / "report", tmp_path / "file"
+    no_cache.touch()
+    done = prefetch(
+        selected(replica, COLLECTION),
+        f"--scheduler={cluster[0]}",
+        f"--cache-dir={no_cache}",
+        f"--report={report}",
+    )
+    assert done.returncode == 1, done.stderr
+    lines, figures = summary(report)
+    wanted = {each.uuid for each in replica.series if each.collection_id == COLLECTION}
+    assert {(line["series"], line["outcome"]) for line in lines} == {(u, "failed") for u in wanted}
+    assert figures["failed_files"] == figures["files"] == len(expected(replica, COLLECTION))
+
+
 def test_a_worker_that_is_killed_costs_time_only(
     replica: ServedReplica,
     proxy: FaultProxy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -69,9 +70,19 @@ def test_a_command_that_fails_keeps_its_series_and_is_run_again(
         f"--download-dir={prefetch.root}",
         f'--exec=test "$SERIES_UUID" != {bad} || test -e {switch}',
         "--exec-remove",
+        f"--report={tmp_path / 'report'}",
     ]
     done = prefetch(*arguments)
     assert done.returncode == 1
+    assert ", 0 failed; " in done.stdout
+    assert (
+        f"on {len(uuids(replica)) - 1} series, and had on 0 before; it failed on 1" in done.stdout
+    )
+    *lines, last = map(json.loads, (tmp_path / "report").read_text().splitlines())
+    (failed,) = (line for line in lines if line["outcome"] == "failed")
+    assert (failed["series"], failed["bytes"]) == (bad, None)
+    assert "status 1" in failed["reason"]
+    assert (last["summary"]["commands_failed"], last["summary"]["failed_files"]) == (1, 0)
     assert f"series {bad}: the command ended with status 1; its files stay in " in done.stderr
     (series,) = (series for series in replica.series if series.uuid == bad)
     left = {Path(name).name for name in prefetch.files() if name.endswith(".dcm")}
