@@ -21,6 +21,8 @@ _WATCH_S = 2.0
 _PATIENCE_S = 10.0
 """What asks a mount waits as long as its daemon hangs. A busy one answers within a second."""
 
+_ANOTHERS = "it is another user's, who has not let others in"
+
 
 @click.command()
 @click.argument("mountpoint", type=MountedPath(), required=False)
@@ -36,6 +38,8 @@ def status(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
     """
     while True:
         told = _read_all(_places(mountpoint))
+        if mountpoint is None:
+            told = [each for each in told if each.get("error") != _ANOTHERS]
         if watch and not as_json:
             click.clear()
         if as_json:
@@ -86,6 +90,8 @@ def _read(path: Path) -> dict[str, Any]:
         return {"mountpoint": str(path), "error": reason}
     try:
         figures: dict[str, Any] = json.loads((path / ".idcfs" / "status.json").read_text())
+    except PermissionError:
+        return {"mountpoint": str(path), "error": _ANOTHERS}
     except OSError as exc:
         return {"mountpoint": str(path), "error": f"it cannot be asked: {exc.strerror}"}
     return figures

@@ -42,10 +42,11 @@ def install(user: bool, chosen: Path | None) -> None:
     directory = chosen or _unit_directory(user)
     program = _program()
     for source in sorted((_shipped() / kind).iterdir()):
-        _write(directory / source.name, source.read_text().replace(_WRITTEN_PROGRAM, program))
+        text = source.read_text().replace(_WRITTEN_PROGRAM, program)
+        _write(directory / source.name, text, user)
     if not user:
         sysusers = _shipped() / "sysusers.d" / "idcfs.conf"
-        _write(_sysusers_directory(chosen) / "idcfs.conf", sysusers.read_text())
+        _write(_sysusers_directory(chosen) / "idcfs.conf", sysusers.read_text(), user)
     for line in _next_steps(user):
         click.echo(line)
 
@@ -79,14 +80,13 @@ def _program() -> str:
     return program.replace("%", "%%")
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, user: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except PermissionError as exc:
-        raise IdcfsError(
-            f"{path} cannot be written by you: say --user for units of your own, or use sudo"
-        ) from exc
+        advice = "see whose it is" if user else "say --user for units of your own, or use sudo"
+        raise IdcfsError(f"{path} cannot be written by you: {advice}") from exc
     except OSError as exc:
         raise IdcfsError(f"{path} cannot be written: {exc.strerror}") from exc
     click.echo(f"wrote {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fuse.test_tree import default_path
-from tests.support.mounting import NOBODY, Mount, User, mount_type, wait_until
+from tests.support.mounting import NOBODY, Launcher, Mount, User, mount_type, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,17 @@ def test_user_sees_extended_attributes(
 def test_nobody_else_gets_in_without_allow_other(users_mount: Mount) -> None:
     with pytest.raises(PermissionError):
         os.listdir(users_mount.path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user, here root")
+def test_what_belongs_to_others_is_no_failure_unless_it_is_asked_for(users_mount: Mount) -> None:
+    path = str(users_mount.path)
+    # Other tests' mounts may be coming and going.
+    told = json.loads(Launcher().run("status", "--json").stdout)
+    assert path not in [each["mountpoint"] for each in told]
+    done = Launcher().run("status", path)
+    assert done.returncode == 1
+    assert done.stdout == f"{path}: it is another user's, who has not let others in\n"
 
 
 def test_user_mounts_in_the_background_and_unmounts(user: User, replica: ServedReplica) -> None:

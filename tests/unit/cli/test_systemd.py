@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.cli.systemd import systemd
+from idcfs.errors import IdcfsError
 from tests.support.mounting import REPOSITORY
 
 if TYPE_CHECKING:
@@ -126,6 +129,20 @@ def test_a_directory_that_cannot_be_written_is_told_in_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith("idcfs: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_whoever_may_not_write_is_told_another_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    for flags, advised in (["--user"], False), ([], True):
+        words = ["install", *flags, "--directory", str(tmp_path / "units")]
+        with pytest.raises(IdcfsError, match="cannot be written by you: ") as caught:
+            systemd.main(words, standalone_mode=False)
+        assert ("--user" in str(caught.value)) == advised
 
 
 def test_the_wheel_takes_the_units_along() -> None:
