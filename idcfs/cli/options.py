@@ -100,9 +100,9 @@ def selection_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_selection(*args: object, **kwargs: Any) -> object:  # noqa: ANN401
-        from idcfs.catalog.selection import Selection, split_values
+        from idcfs.catalog.selection import Selection
 
-        filters: dict[str, Any] = {name: split_values(kwargs.pop(name)) for name in _FILTERS}
+        filters: dict[str, Any] = {name: _values(name, kwargs.pop(name)) for name in _FILTERS}
         selection = Selection(
             **filters,
             where=kwargs.pop("where"),
@@ -137,6 +137,20 @@ def selection_options(command: Command) -> Command:
             help=f"{text} Repeat or separate by commas.",
         )(decorated)
     return decorated  # type: ignore[no-any-return]  # click's decorators keep the type
+
+
+def _values(name: str, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Take a filter's values apart. Raises UsageError if there is none in what was said.
+
+    A shell's unset variable would otherwise pick everything, to evict it, say.
+    """
+    from idcfs.catalog.selection import split_values
+    from idcfs.errors import UsageError
+
+    values = split_values(said)
+    if said and not values:
+        raise UsageError(f"--{name.replace('_', '-')} is empty: give it a value or leave it out")
+    return values
 
 
 def index_option(command: Command) -> Command:

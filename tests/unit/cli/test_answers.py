@@ -101,6 +101,8 @@ def test_what_is_unknown_is_told_and_the_rest_goes_on(idcfs: Idcfs) -> None:
         (["--manifest", "/dev/null"], "the manifest /dev/null has no entries"),
         (["/dev/null"], "the manifest /dev/null has no entries"),
         (["--where", ""], "--where is empty"),
+        (["--collection-id", ""], "--collection-id is empty"),
+        (["--modality", "CT", "--patient-id", " , "], "--patient-id is empty"),
         (["--where", "nonsense = 1"], "--where 'nonsense = 1'"),
     ],
 )
