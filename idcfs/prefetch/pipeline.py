@@ -159,7 +159,10 @@ class Pipeline:
         owner = listed.owners.setdefault(instance.name, listed.series.uuid)
         if owner == listed.series.uuid:
             return True
-        reason = f"series {owner} has a file of that name there, {listed.series.uuid} too"
+        reason = (
+            f"series {owner} has a file of that name there, {listed.series.uuid} too: "
+            "add %crdc_series_uuid to --dir-template"
+        )
         self._end(listed, instance, "failed", reason=reason)
         return False
 

@@ -385,6 +385,7 @@ async def test_series_of_one_directory_never_overwrite_each_other(
     assert failure.subject == str(bench.root / "d/same.dcm")
     assert make_series(1).uuid in failure.reason
     assert make_series(2).uuid in failure.reason
+    assert "add %crdc_series_uuid" in failure.reason
 
 
 @in_trio
