@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +18,6 @@ from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator
 
     from idcfs.api.files import File, Remote
@@ -151,14 +151,14 @@ class Selection:
         if not self._rows:
             raise UsageError("the selection is empty: there is nothing to fetch")
         request = self._remote.request(
-            Path(download_dir).absolute() if download_dir is not None else None,
+            _absolute(download_dir, "download_dir"),
             jobs=jobs,
             verify=verify,
             cache_size=cache_size,
             min_free=min_free,
             limit_rate=limit_rate,
-            report_path=Path(report).absolute() if report is not None else None,
-            from_dir=Path(from_dir).absolute() if from_dir is not None else None,
+            report_path=_absolute(report, "report"),
+            from_dir=_absolute(from_dir, "from_dir"),
         )
         done = run(self._catalog, self._rows, dir_template, request, progress)
         if check:
@@ -180,10 +180,10 @@ class Selection:
         Raises UsageError if there is no such directory.
         """
         request = self._remote.request(
-            Path(download_dir).absolute() if download_dir is not None else None,
+            _absolute(download_dir, "download_dir"),
             jobs=jobs,
             verify="full",
-            report_path=Path(report).absolute() if report is not None else None,
+            report_path=_absolute(report, "report"),
             only_examine=True,
         )
         return run(self._catalog, self._rows, dir_template, request, progress)
@@ -215,7 +215,9 @@ class Selection:
     def _release(self) -> str:
         return self._catalog.index.release
 
-    def _rows_of(self, other: Selection) -> set[int]:
+    def _rows_of(self, other: object) -> set[int]:
+        if not isinstance(other, Selection):
+            raise UsageError(f"a selection composes with a selection, not with {other!r}")
         if self._catalog.index.fingerprint != other._catalog.index.fingerprint:
             raise UsageError(
                 f"selections of different indexes do not compose: {self._release} and "
@@ -229,3 +231,12 @@ class Selection:
     def _manifest_lines(self, source: Source, commands: bool) -> Iterator[str]:
         placed = self._catalog.series_paths(self._rows, DEFAULT_TEMPLATE)
         return write_manifest((series for series, _ in placed), source, commands=commands)
+
+
+def _absolute(path: str | os.PathLike[str] | None, argument: str) -> Path | None:
+    """Return a path; an empty one, which would mean the current directory, is refused."""
+    if path is None:
+        return None
+    if not os.fspath(path):
+        raise UsageError(f"{argument} is empty")
+    return Path(path).absolute()

@@ -108,6 +108,9 @@ def test_an_empty_selection_answers_everything_but_prefetch(lctsc: idcfs.Selecti
         (lambda idc: idc.viewer_url(study_instance_uid="1", viewer="x"), "there is no viewer 'x'"),
         (lambda idc: idc.select("lctsc").prefetch(jobs=0), "jobs must be 1 to 256"),
         (lambda idc: idc.select("lctsc").prefetch(verify="no"), "verify is 'full' or 'length'"),
+        (lambda idc: idc.select("lctsc").prefetch(""), "download_dir is empty"),
+        (lambda idc: idc.select("lctsc").prefetch("x", report=""), "report is empty"),
+        (lambda idc: idc.select("lctsc") & ["lctsc"], "composes with a selection, not"),
     ],
 )
 def test_what_makes_no_sense_is_told(
