@@ -26,6 +26,9 @@ FILE_SYSTEM_TYPE = "fuse.idcfs"
 _UNMOUNT_TIMEOUT_S = 30.0
 """`fusermount3 -u` answers at once unless the kernel waits for a daemon that hangs."""
 
+_CONNECTIONS = Path("/sys/fs/fuse/connections")
+"""Where fusectl lets who mounted it, and root, end a connection; see the kernel's fuse.rst."""
+
 _PATIENCE_S = 10.0
 """A daemon that is only busy answers within a second."""
 
@@ -39,6 +42,8 @@ class Mounted:
 
     mountpoint: Path
     type: str
+    device: int = 0
+    """The minor number of its device, by which the kernel knows a FUSE connection."""
 
 
 def mounts() -> list[Mounted]:
@@ -47,7 +52,8 @@ def mounts() -> list[Mounted]:
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         fields = line.split(" ")
         kind = fields[fields.index("-") + 1]
-        table.append(Mounted(Path(_unescape(fields[4])), kind))
+        device = int(fields[2].partition(":")[2])
+        table.append(Mounted(Path(_unescape(fields[4])), kind, device))
     return table
 
 
@@ -113,8 +119,13 @@ def refuse_to_hang(mountpoint: Path) -> None:
 
 def how_to_end(mountpoint: Path) -> str:
     """Return the commands that get rid of a mount whose daemon hangs."""
-    pattern = shlex.quote(f"idcfs mount.*{mountpoint}")
-    return f"pkill -KILL -f {pattern} && idcfs umount --stale {shlex.quote(str(mountpoint))}"
+    mounted = find_mount(mountpoint)
+    abort = _CONNECTIONS / str(mounted.device if mounted else 0) / "abort"
+    if abort.exists():
+        first = f"echo 1 > {abort}"
+    else:  # not mounted, as in containers; and a mount by --name does not tell its place so
+        first = f"pkill -KILL -f {shlex.quote(f'idcfs mount.*{mountpoint}')}"
+    return f"{first} && idcfs umount --stale {shlex.quote(str(mountpoint))}"
 
 
 def prepare_mountpoint(path: Path, *, allow_nonempty: bool = False) -> Path:

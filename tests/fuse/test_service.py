@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.support.mounting import Launcher, Mount, mount_type, wait_until
+import pytest
+
+from tests.support.mounting import REPOSITORY, Launcher, Mount, User, mount_type, wait_until
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.support.replica import ServedReplica
 
 
 def test_a_manager_is_told_of_the_whole_life(
@@ -32,6 +38,23 @@ def test_a_manager_is_told_of_the_whole_life(
         assert notices.next_with("STOPPING")["STOPPING"] == "1"
         assert mount.process.wait(60) == 0
         assert mount_type(mount.path) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give capabilities up")
+def test_what_the_system_s_unit_leaves_is_enough(user: User, replica: ServedReplica) -> None:
+    unit = (REPOSITORY / "systemd" / "system" / "idcfs@.service").read_text()
+    (left,) = re.findall(r"^CapabilityBoundingSet=CAP_(\w+)$", unit, re.MULTILINE)
+    privileges = (f"--bounding-set=-all,+{left.lower()}", "--inh-caps=-all")
+    launcher = replace(user.launcher, prefix=(*user.launcher.prefix, *privileges))
+    path = user.new_directory("under-unit")
+    with Mount(
+        path,
+        "--collection-id=cmmd",
+        endpoint_url=replica.endpoint_url,
+        cache_dir=user.new_directory("under-unit-cache"),
+        launcher=launcher,
+    ):
+        assert user.run("ls", str(path)).stdout == "cmmd\n"
 
 
 def test_a_mount_that_is_described_is_mounted_and_unmounted_by_name(

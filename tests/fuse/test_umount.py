@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from idcfs.mount import mountpoints
 from tests.fuse.test_tree import default_path
 from tests.support.mounting import DEADLINE_S, Launcher, Mount, User, mount_type, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.replica import ServedReplica
 
@@ -131,6 +133,31 @@ def test_a_daemon_that_hangs_can_be_got_rid_of(busy: Busy) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert mount_type(busy.mount.path) is None
     assert busy.mount.process.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount fusectl, as systemd does")
+def test_what_is_told_of_a_daemon_that_hangs_ends_its_mount(
+    mount_at: Callable[..., Mount], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = tmp_path / "connections"
+    connections.mkdir()
+    monkeypatch.setattr(mountpoints, "_CONNECTIONS", connections)
+    subprocess.run(["mount", "-t", "fusectl", "none", str(connections)], check=True)
+    mount = mount_at("--collection-id=cmmd")
+    try:
+        mount.start()
+        wait_until(lambda: "mounted IDC" in mount.log, "it knows that it answers")
+        mount.process.send_signal(signal.SIGSTOP)
+        told = mountpoints.how_to_end(mount.path)
+        assert told.startswith(f"echo 1 > {connections}/")
+        umount = shlex.join(Launcher().command("umount"))
+        script = told.replace("idcfs umount", umount)
+        subprocess.run(["sh", "-c", script], check=True, timeout=DEADLINE_S)
+        assert mount_type(mount.path) is None
+    finally:
+        mount.process.send_signal(signal.SIGCONT)
+        subprocess.run(["umount", str(connections)], check=True)
+    assert mount.process.wait(DEADLINE_S) == 0, mount.log
 
 
 def test_it_waits_for_who_is_busy(busy: Busy) -> None:
