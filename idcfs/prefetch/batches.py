@@ -65,7 +65,7 @@ def when_there_is_room(
 ) -> Iterator[Batch]:
     """Yield each batch once it fits; when one does not, say so in the outcome and end.
 
-    `present` tells roughly how much of each series is there already. Blocks; raises OSError.
+    `present` tells roughly what room the files of each series take already. Blocks; raises OSError.
     """
     for batch in batches:
         if outcome.interrupted:

@@ -76,7 +76,7 @@ class PrefetchRequest:
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
-    """Yield roughly how many bytes of each series are there already. Blocks."""
+    """Yield roughly what room the files of each series take already. Blocks."""
     if not (request.download_dir or request.cache_dir).exists():
         return
     origin = origin_of(request.endpoint_url, request.source)

@@ -19,6 +19,11 @@ _OVERHEAD_BYTES = 4096
 """A file takes whole blocks, and a directory entry: so much more than its length."""
 
 
+def room_bytes(size_bytes: int, file_count: int) -> int:
+    """Return what files of so many bytes together take of a disk."""
+    return size_bytes + file_count * _OVERHEAD_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """What a prefetch needs and what there is, in bytes."""
@@ -37,12 +42,12 @@ def measure(
 ) -> Space:
     """Compare a selection's size with the free space at `place`, which may not exist yet.
 
-    What is there already, which `present` tells roughly, series by series, is only
+    What room is taken already, which `present` tells roughly, series by series, is only
     asked for if it decides: that touches every directory. Blocks; raises OSError.
     """
     existing = next(each for each in (place, *place.parents) if each.exists())
     free = shutil.disk_usage(existing).free
-    needed = size_bytes + file_count * _OVERHEAD_BYTES
+    needed = room_bytes(size_bytes, file_count)
     if needed > free:
         for present_bytes in present():
             needed -= present_bytes
@@ -76,7 +81,7 @@ def measure_cache(
     `series` of the selection are only asked for if something is pinned. Blocks; raises
     CacheError, OSError.
     """
-    needed = size_bytes + file_count * _OVERHEAD_BYTES
+    needed = room_bytes(size_bytes, file_count)
     disk = measure_disk(root)
     if not root.exists():
         limits, held, pinned = resolve_limits(disk, 0, cache_size, min_free), 0, 0

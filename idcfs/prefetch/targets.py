@@ -17,6 +17,7 @@ from idcfs.fetch import Brought
 from idcfs.fetch.copying import copy_cached, read_through
 from idcfs.fetch.unfinished import SUFFIX as UNFINISHED_SUFFIX
 from idcfs.model import Checksum, ObjectRef
+from idcfs.prefetch.space import room_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ class Target(Protocol):
         ...
 
     def present_bytes(self, series: Series, directory: str) -> int:
-        """Return roughly how much of a series is there already."""
+        """Return roughly what room the files of a series take already; see `space.room_bytes`."""
         ...
 
 
@@ -125,10 +126,11 @@ class DirectoryTarget:
         """See `Target.present_bytes`."""
         try:
             with os.scandir(self._root / directory) as entries:
-                found = sum(_held_bytes(entry) for entry in entries if entry.is_file())
+                held = [_held_bytes(entry) for entry in entries if entry.is_file()]
         except OSError:
             return 0
-        return min(found, series.size_bytes)
+        whole = room_bytes(series.size_bytes, series.instance_count or 0)
+        return min(room_bytes(sum(held), len(held)), whole)
 
     def _path(self, ref: ObjectRef, directory: str) -> Path:
         return self._root / directory / ref.instance.name
@@ -181,7 +183,8 @@ class CacheTarget:
         """See `Target.present_bytes`."""
         try:
             listing = self._cache.find_listing(series.uuid)
-            return sum(self._held_bytes(series, listing)) if listing else 0
+            held = list(filter(None, self._held_bytes(series, listing) if listing else ()))
+            return room_bytes(sum(held), len(held))
         except CacheError:
             return 0
 

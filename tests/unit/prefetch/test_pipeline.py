@@ -13,6 +13,7 @@ import signal
 import threading
 import zlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,7 +30,7 @@ from idcfs.prefetch.job import prefetch
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.outcome import Ending, Outcome
 from idcfs.prefetch.patience import NO_PATIENCE, PatiencePolicy
-from idcfs.prefetch.space import measure
+from idcfs.prefetch.space import Space, measure, room_bytes
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from tests.support.mounting import wait_until
 from tests.support.stores import (
@@ -676,6 +677,19 @@ def test_space_only_looks_for_what_is_there_if_that_decides(tmp_path: Path) -> N
     assert ask(10**12, 10**9)
 
 
+def test_what_is_there_whole_needs_no_more_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+
+    def space(present_files: int) -> Space:
+        present = room_bytes(present_files * 10, present_files)
+        return measure(tmp_path, size_bytes=50, file_count=5, present=lambda: iter([present]))
+
+    assert space(5).suffices
+    assert space(4).needed_bytes == room_bytes(10, 1)
+
+
 def test_what_is_there_is_found_in_directories_and_in_the_cache(bench: Bench) -> None:
     series = make_series(1, count=3)
     size = sum(map(len, contents(bench, 1).values()))
@@ -692,7 +706,9 @@ def test_what_is_there_is_found_in_directories_and_in_the_cache(bench: Bench) ->
         for target, into_cache in zip(targets, [False, True], strict=True):
             assert target.present_bytes(whole, "d") == 0
             await bench.run([(whole, "d")], into_cache=into_cache)
-            assert target.present_bytes(whole, "d") == size
+            assert target.present_bytes(whole, "d") == room_bytes(size, 3)
+        (bench.root / "d/more").write_bytes(b"of another series")
+        assert targets[0].present_bytes(whole, "d") == room_bytes(size, 3)
         cache.close()
 
     run()
