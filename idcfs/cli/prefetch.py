@@ -218,12 +218,17 @@ def _streaming(
         raise UsageError("--exec takes a command, and it is empty")
     if download_dir is None:
         raise UsageError("--exec runs on files in a directory: name it with --download-dir")
-    if removes and from_dir and from_dir.resolve() == download_dir.resolve():
+    if removes and from_dir and _overlap(from_dir.resolve(), download_dir.resolve()):
         raise UsageError("--exec-remove would remove the files of --from-dir themselves")
     batch_bytes = parse_amount(batch_size, 0) if batch_size else None
     if batch_size and not batch_bytes:
         raise UsageError(f"--batch-size takes a size such as 200G, not {batch_size}")
     return Streaming(command, removes, batch_bytes)
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    """Tell whether one directory is the other, or within it."""
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _all_listed(from_dir: Path) -> Selected:

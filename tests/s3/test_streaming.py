@@ -142,6 +142,8 @@ def test_ctrl_c_ends_the_command_and_what_it_started(
         (["--exec=true", "--download-dir=D", "--batch-size=none"], "a size such as 200G"),
         (["--exec=true", "--download-dir=D", "--batch-size=10%"], "a size such as 200G"),
         (["--exec=true", "--download-dir=D", "--exec-remove", "--from-dir=D"], "themselves"),
+        (["--exec=true", "--download-dir=D", "--exec-remove", "--from-dir=D/below"], "themselves"),
+        (["--exec=true", "--download-dir=D/below", "--exec-remove", "--from-dir=D"], "themselves"),
         (["--exec=true", "--download-dir=D", "--dir-template=%collection_id"], "%crdc_series_uuid"),
     ],
 )
