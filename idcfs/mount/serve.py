@@ -126,6 +126,7 @@ async def serve(
                 hidden_files(report, showing),
                 tree=lambda: file_system.edition.tree,
                 ownership=ownership,
+                daemon_uid=os.getuid(),
                 unlisted={"refresh": refresher.refresh_as_file},
             )
             adapter = Adapter(file_system, extended, hidden, requests)

@@ -52,17 +52,20 @@ class HiddenDirectory:
         *,
         tree: Callable[[], DirectoryTree],
         ownership: Ownership,
+        daemon_uid: int,
         unlisted: Mapping[str, Make] = MappingProxyType({}),
     ) -> None:
-        """`unlisted` are further files, which only their owner may open, and by name.
+        """`unlisted` are further files, which only `daemon_uid` and root may open, and by name.
 
-        `tree` gives what is shown at present.
+        That is whoever mounted, whosever the files of the tree are said to be. `tree` gives
+        what is shown at present.
         """
         self._makers = [*files.values(), *unlisted.values()]
         self._numbers = {name: number for number, name in enumerate([*files, *unlisted], 1)}
         self._listed = len(files)
         self._tree = tree
         self._ownership = ownership
+        self._daemon_uid = daemon_uid
         self._open: dict[Handle, BinaryIO] = {}
         self._next_handle = _BIT
 
@@ -89,17 +92,18 @@ class HiddenDirectory:
     def getattr(self, inode: Inode) -> Attributes:
         """Return the attributes of the directory or of a file."""
         is_directory = inode == _DIRECTORY
+        uid = self._ownership.uid
         if is_directory:
             kind, mode = stat.S_IFDIR, self._ownership.directory_mode
         elif inode - _BIT <= self._listed:
             kind, mode = stat.S_IFREG, self._ownership.file_mode & 0o444
         else:
-            kind, mode = stat.S_IFREG, 0o400
+            kind, mode, uid = stat.S_IFREG, 0o400, self._daemon_uid
         return Attributes(
             inode=inode,
             mode=kind | mode,
             nlink=2 if is_directory else 1,
-            uid=self._ownership.uid,
+            uid=uid,
             gid=self._ownership.gid,
             size_bytes=0,
             mtime_ns=self._tree().mtime_ns,

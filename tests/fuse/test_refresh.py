@@ -278,6 +278,7 @@ def test_a_user_refreshes_what_is_the_user_s_alone(
     mount = Mount(
         user.new_directory("refreshed"),
         f"--index={index}",
+        "--uid=1",  # whosever its files are said to be
         endpoint_url=replica.endpoint_url,
         cache_dir=user.new_directory("refreshed-cache"),
         launcher=user.launcher,

@@ -18,6 +18,7 @@ from idcfs.vfs.tree import DirectoryId
 from tests.vfs.trees import OWNERSHIP, DictTree
 
 SERIES = Series(SeriesUUID("a"), "bucket", 0, 1, 1)
+DAEMON_UID = OWNERSHIP.uid + 1
 
 
 def hidden(path: str = "x", content: bytes = b"hello") -> HiddenDirectory:
@@ -26,7 +27,11 @@ def hidden(path: str = "x", content: bytes = b"hello") -> HiddenDirectory:
 
     tree = DictTree({path: [SERIES]})
     return HiddenDirectory(
-        {"file": make}, tree=lambda: tree, ownership=OWNERSHIP, unlisted={"secret": make}
+        {"file": make},
+        tree=lambda: tree,
+        ownership=OWNERSHIP,
+        daemon_uid=DAEMON_UID,
+        unlisted={"secret": make},
     )
 
 
@@ -64,7 +69,8 @@ def test_a_file_is_what_it_was_when_it_was_opened() -> None:
         assert stat.S_ISREG(file.mode)
         secret = there.find(directory.inode, "secret")
         assert secret is not None
-        assert stat.S_IMODE(secret.mode) == 0o400
+        assert (stat.S_IMODE(secret.mode), secret.uid) == (0o400, DAEMON_UID)
+        assert file.uid == directory.uid == OWNERSHIP.uid
         there.release(await there.open(secret.inode))
         with pytest.raises(IsADirectoryInTreeError):
             await there.open(directory.inode)
