@@ -54,11 +54,8 @@ class Accounts:
         self._fill = fill
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self.is_counting = False
-        """Whether a transaction waits for another process that makes the books, or fills them.
-
-        Making the books of an empty cache is none of that: it takes as long as the disk does.
-        """
+        self.is_waiting = False
+        """Whether a transaction waits for another process, which may be making the books."""
 
     @contextmanager
     def transaction(self) -> Iterator[Book]:
@@ -97,7 +94,7 @@ class Accounts:
         """Return a connection to the books that are there now; make them anew if need be."""
         with suppress(_DamagedError):
             return self._connect()
-        with self._counting():
+        with self._waiting():
             _lock(door, fcntl.LOCK_EX)
         try:
             return self._connect()  # another process may have been quicker
@@ -131,8 +128,7 @@ class Accounts:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
-            with self._counting():
-                self._fill(Book(connection))
+            self._fill(Book(connection))
             connection.execute(f"PRAGMA user_version={FORMAT}")
             connection.execute("COMMIT")
         finally:
@@ -159,19 +155,19 @@ class Accounts:
         except OSError as exc:
             raise CacheError(f"cannot use {self._directory}: {exc.strerror}") from exc
         try:
-            with self._counting():
+            with self._waiting():
                 _lock(fd, how)
             yield fd
         finally:
             os.close(fd)
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
-        self.is_counting = True
+    def _waiting(self) -> Iterator[None]:
+        self.is_waiting = True
         try:
             yield
         finally:
-            self.is_counting = False
+            self.is_waiting = False
 
 
 @contextmanager

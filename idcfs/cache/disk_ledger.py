@@ -230,7 +230,7 @@ class DiskLedger:
     def _books_in_time(self) -> Iterator[None]:
         """Hold the books. Raises CacheError rather than wait for long until all is counted."""
         while not self._books.acquire(timeout=self._books_patience_s):
-            if self._accounts.is_counting or self._recount.is_counting:
+            if self._accounts.is_waiting or self._recount.is_counting:
                 raise CacheError(
                     "the books of the cache are being made anew; until then it stores nothing"
                 )

@@ -59,11 +59,10 @@ class Recount:
         self._locks = locks
         self._members = root / "ledger" / "members"
         self.is_counting = False
-        """Whether everything is being counted."""
+        """Whether everything is being counted, and there is something to count."""
 
     def count_all(self, book: Book) -> Drift:
         """Count everything. What is in use meanwhile is noted down, to be counted again."""
-        self.is_counting = True
         try:
             return self._count_all(book)
         finally:
@@ -75,6 +74,7 @@ class Recount:
         found: set[SeriesUUID] = set()
         wrong, excess = 0, 0
         for series, size_bytes, files in series_on_disk(self._root):
+            self.is_counting = True
             found.add(series)
             account = known.get(series)
             if account is None or (account.bytes, account.files) != (size_bytes, files):

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache.accounts import Accounts
+from idcfs.cache import recount
 from idcfs.cache.disk_ledger import DiskLedger
+from idcfs.cache.inventory import series_on_disk
 from idcfs.cache.limits import measure_disk
-from idcfs.cache.recount import Recount
 from idcfs.errors import CacheError
 from tests.support.mounting import wait_until
 from tests.unit.cache.ledgers import BLOCK, Clock, die, in_books, name, on_disk, quiet, store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from idcfs.cache.book import Book
+    from idcfs.model import SeriesUUID
 
 HOUR_S = 3600.0
 
@@ -312,25 +313,39 @@ def test_lost_or_damaged_books_are_made_anew_from_the_files(
         ledger.close()
 
 
+def hold_up_counting(
+    monkeypatch: pytest.MonkeyPatch, *, after: int
+) -> tuple[threading.Event, threading.Event]:
+    """Have the count of all series stop after some; return that it has, and what lets it go on."""
+    stopped, may_go_on = threading.Event(), threading.Event()
+
+    def list_slowly(root: Path) -> Iterator[tuple[SeriesUUID, int, int]]:
+        for number, each in enumerate([*series_on_disk(root), None]):
+            if number == after:
+                stopped.set()
+                assert may_go_on.wait(20)
+            if each is not None:
+                yield each
+
+    monkeypatch.setattr(recount, "series_on_disk", list_slowly)
+    return stopped, may_go_on
+
+
 def test_nobody_need_wait_while_lost_books_are_made_anew(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counting, counted = threading.Event(), threading.Event()
-    fill = Recount.fill
-
-    def fill_slowly(recount: Recount, book: Book) -> None:
-        counting.set()
-        assert counted.wait(20)
-        fill(recount, book)
-
-    monkeypatch.setattr(Recount, "fill", fill_slowly)
+    former = quiet(root, None)
+    occupied = store(root, former, name(1), 10_000)
+    former.close()
+    (root / "ledger" / "accounts.sqlite").unlink()
+    stopped, may_go_on = hold_up_counting(monkeypatch, after=1)
     ledger = quiet(root, None, flush_s=0.001, books_patience_s=0.01)
     ledger.prepare()
-    assert counting.wait(20)
+    assert stopped.wait(20)
     with pytest.raises(CacheError, match="made anew"):
         ledger.reserve(BLOCK)
-    counted.set()
-    assert ledger.totals().bytes == 0
+    may_go_on.set()
+    assert ledger.totals().bytes == occupied
     ledger.reserve(BLOCK).release()
     ledger.close()
 
@@ -339,23 +354,15 @@ def test_the_first_books_of_an_empty_cache_are_waited_for(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow disk may take seconds to have them: there is nothing to count, and no warning."""
-    making, made = threading.Event(), threading.Event()
-    make_anew = Accounts._make_anew
-
-    def make_slowly(books: Accounts) -> None:
-        make_anew(books)
-        making.set()
-        assert made.wait(20)
-
-    monkeypatch.setattr(Accounts, "_make_anew", make_slowly)
+    stopped, may_go_on = hold_up_counting(monkeypatch, after=0)
     ledger = quiet(root, None, flush_s=0.001, books_patience_s=0.001)
     ledger.prepare()
-    assert making.wait(20)
+    assert stopped.wait(20)
     with ThreadPoolExecutor(1) as pool:
         reserving = pool.submit(ledger.reserve, BLOCK)
         with pytest.raises(TimeoutError):
             reserving.result(timeout=0.05)
-        made.set()
+        may_go_on.set()
         reserving.result(timeout=20).release()
     ledger.close()
 
