@@ -21,7 +21,7 @@ from idcfs.model import Instance, ObjectRef
 from idcfs.prefetch.outcome import Ending, Outcome, failed_series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from idcfs.fetch import Brought, Fetcher
     from idcfs.model import Checksum, Listing, Series, SeriesUUID
@@ -55,6 +55,9 @@ class _Listed:
     series: Series
     directory: str
     owners: dict[str, SeriesUUID]
+    before: trio.Event | None
+    """Set when the series before it in the directory has its names; None for the first one."""
+    named: trio.Event = field(default_factory=trio.Event)
     listing: Listing | None = None
     files_left: int = 0
     """How many of its files are not there yet; never 0 for a series that is not whole."""
@@ -110,13 +113,15 @@ class Pipeline:
             self.outcome.gave_up += f" ({self.outcome.untried_files:,} of them were not tried)"
 
     async def _place(self, placed: Placed, to_list: trio.MemorySendChannel[_Listed]) -> None:
-        directory, owners = None, dict[str, "SeriesUUID"]()
+        directory, owners, before = None, dict[str, "SeriesUUID"](), None
         async with to_list:
             while batch := await trio.to_thread.run_sync(_take, placed):
                 for series, place in batch:
                     if place != directory:
-                        directory, owners = place, {}
-                    await to_list.send(_Listed(series, place, owners))
+                        directory, owners, before = place, {}, None
+                    listed = _Listed(series, place, owners, before)
+                    before = listed.named
+                    await to_list.send(listed)
 
     async def _list(
         self,
@@ -128,16 +133,15 @@ class Pipeline:
                 try:
                     instances = await self._instances(listed)
                 except Exception as exc:
-                    series = listed.series
+                    series, instances = listed.series, []
                     reason = _explain(exc, series.prefix)
                     self._note(failed_series(series, reason, series.instance_count or 0))
                     self._judge(exc)
-                    continue
-                for instance in instances:
+                for instance in await self._claim_in_turn(listed, instances):
                     await to_bring.send((listed, instance))
 
-    async def _instances(self, listed: _Listed) -> list[Instance]:
-        """List one series and return what of it can be brought; note what cannot.
+    async def _instances(self, listed: _Listed) -> Sequence[Instance]:
+        """List one series and note what of it is missing.
 
         Raises what the listing raises.
         """
@@ -152,7 +156,19 @@ class Pipeline:
         self.outcome.total_files += listed.files_left - (expected or 0)
         size_bytes = sum(instance.size_bytes for instance in listing.instances)
         self.outcome.total_bytes += size_bytes - series.size_bytes
-        return [instance for instance in listing.instances if self._claim(listed, instance)]
+        return listing.instances
+
+    async def _claim_in_turn(
+        self, listed: _Listed, instances: Sequence[Instance]
+    ) -> list[Instance]:
+        """Return those whose names no earlier series of the directory has."""
+        # In path order, whichever was listed first: the next run must decide likewise.
+        if listed.before is not None:
+            await listed.before.wait()
+        try:
+            return [instance for instance in instances if self._claim(listed, instance)]
+        finally:
+            listed.named.set()
 
     def _claim(self, listed: _Listed, instance: Instance) -> bool:
         """Give a name in a directory to the first series that has it."""
