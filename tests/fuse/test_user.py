@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
@@ -142,19 +143,22 @@ def test_user_who_may_not_write_the_mount_point_is_told(user: User, replica: Ser
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may close the device")
 def test_user_without_the_device_is_told_the_command(user: User, replica: ServedReplica) -> None:
-    device = Path("/dev/fuse")
-    device.chmod(0o600)
-    try:
-        mountpoint = user.new_directory("no-device")
-        done = user.launcher.run("mount", f"--endpoint-url={replica.endpoint_url}", str(mountpoint))
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        assert "sudo chmod 0666 /dev/fuse" in done.stderr
-        checked = user.launcher.run("doctor", f"--endpoint-url={replica.endpoint_url}")
-        assert checked.returncode == 1
-        assert "FAIL  FUSE device" in checked.stdout
-    finally:
-        device.chmod(0o666)
+    # Closed for these commands only: other workers mount as users meanwhile.
+    closed = user.directory / "closed-device"
+    status = Path("/dev/fuse").stat()
+    os.mknod(closed, stat.S_IFCHR | 0o600, status.st_rdev)
+    hidden = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/fuse && exec "$@"')
+    launcher = dataclasses.replace(
+        user.launcher, prefix=(*hidden, str(closed), *user.launcher.prefix)
+    )
+    mountpoint = user.new_directory("no-device")
+    done = launcher.run("mount", f"--endpoint-url={replica.endpoint_url}", str(mountpoint))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "sudo chmod 0666 /dev/fuse" in done.stderr
+    checked = launcher.run("doctor", f"--endpoint-url={replica.endpoint_url}")
+    assert checked.returncode == 1
+    assert "FAIL  FUSE device" in checked.stdout
 
 
 def test_user_without_fusermount3_is_told_the_command(user: User, replica: ServedReplica) -> None:
