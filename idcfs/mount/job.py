@@ -17,7 +17,7 @@ from idcfs.fetch import MAX_TRANSFERS
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount, require
 from idcfs.mount.mountpoints import prepare_mountpoint, resolve
 from idcfs.mount.notify import ServiceManager
-from idcfs.mount.serve import Knowledge, serve
+from idcfs.mount.serve import Parts, serve
 from idcfs.mount.succession import find_succession
 from idcfs.mount.trees import Showing, Shown, View
 from idcfs.store.endpoint import origin_of
@@ -50,6 +50,26 @@ def run_mount(
 
     Raises MountError, UsageError, IndexFileError or CacheError, in the user's words.
     """
+    mountpoint = _prepare(request)
+    catalog = Catalog.open(request.index_path)
+    showing = Showing(_open_shown(catalog, request, complain))
+    parts = _make_parts(request, mountpoint, showing)
+
+    def announce() -> None:
+        release = showing.now.index.release
+        ready(release, showing.now.tree.totals)
+        parts.manager.ready(f"{release} at {mountpoint}")
+
+    try:
+        trio.run(serve, parts, announce)
+    finally:
+        showing.now.facts.close()
+        parts.store.close()
+        parts.cache.close()
+
+
+def _prepare(request: MountRequest) -> Path:
+    """Return the mount point once nothing on this machine stands in the way. Raises MountError."""
     require(check_device(), check_fusermount())
     if request.allow_other:
         require(check_allow_other())
@@ -57,8 +77,10 @@ def run_mount(
     _keep_apart(mountpoint, request)
     # Before a layout is put into a directory not ours.
     open_cache(request.cache_dir, shared=request.cache_shared, background=False).cache.close()
-    catalog = Catalog.open(request.index_path)
-    showing = Showing(_open_shown(catalog, request, complain))
+    return mountpoint
+
+
+def _make_parts(request: MountRequest, mountpoint: Path, showing: Showing) -> Parts:
     outage = Outage(_OUTAGE_REST_S)
     store = S3Store(
         endpoint_url=request.endpoint_url,
@@ -76,43 +98,23 @@ def run_mount(
         verify_reads=request.verify_reads,
         hurried=True,
     ).cache
-    common = {
-        name: common_columns(view.template, frozenset(COLUMNS.values()))
-        for name, view in request.views.items()
-    }
-    manager = ServiceManager.from_environment(os.environ)
-
-    def announce() -> None:
-        release = showing.now.index.release
-        ready(release, showing.now.tree.totals)
-        manager.ready(f"{release} at {mountpoint}")
-
-    options = [*request.fuse_options, *(["allow_other"] if request.allow_other else [])]
-    try:
-        trio.run(
-            functools.partial(
-                serve,
-                showing=showing,
-                find_succession=functools.partial(find_succession, request),
-                store=store,
-                cache=cache,
-                ownership=request.ownership,
-                knowledge=Knowledge(
-                    presence=CachePresence(request.cache_dir, cache.shared),
-                    common=common,
-                    cache_dir=request.cache_dir,
-                    outage=outage,
-                ),
-                mountpoint=mountpoint,
-                options=options,
-                ready=announce,
-                manager=manager,
-            )
-        )
-    finally:
-        showing.now.facts.close()
-        store.close()
-        cache.close()
+    return Parts(
+        mountpoint=mountpoint,
+        options=[*request.fuse_options, *(["allow_other"] if request.allow_other else [])],
+        showing=showing,
+        find_succession=functools.partial(find_succession, request),
+        ownership=request.ownership,
+        presence=CachePresence(request.cache_dir, cache.shared),
+        common={
+            name: common_columns(view.template, frozenset(COLUMNS.values()))
+            for name, view in request.views.items()
+        },
+        store=store,
+        outage=outage,
+        cache=cache,
+        cache_dir=request.cache_dir,
+        manager=ServiceManager.from_environment(os.environ),
+    )
 
 
 def _open_shown(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from pathlib import Path
 
-    from idcfs.cache import Cache
+    from idcfs.cache import DiskCache
     from idcfs.mount.notify import ServiceManager
     from idcfs.mount.succession import Succession
     from idcfs.mount.trees import Showing, Shown
@@ -53,109 +53,123 @@ _GRACE_S = 2.0
 """How long fetches under way may go on after a signal before their readers get an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What the mount tells of its files and of itself beyond the tree."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a mount is made of before it has an event loop."""
 
+    mountpoint: Path
+    options: Collection[str]
+    """For the kernel and libfuse."""
+    showing: Showing
+    find_succession: Callable[[Shown], Awaitable[Succession | None]]
+    """Gives what to show instead, or None if that is shown already."""
+    ownership: Ownership
     presence: Presence
     common: Mapping[str, Sequence[frozenset[str]]]
     """These two as for `ExtendedAttributes`."""
-    cache_dir: Path
+    store: ObjectStore
     outage: Outage
+    cache: DiskCache
+    cache_dir: Path
+    manager: ServiceManager
+    """Told that the mount stops; its watchdog is fed."""
 
 
-async def serve(
-    *,
-    showing: Showing,
-    find_succession: Callable[[Shown], Awaitable[Succession | None]],
-    store: ObjectStore,
-    cache: Cache,
-    ownership: Ownership,
-    knowledge: Knowledge,
-    mountpoint: Path,
-    options: Collection[str],
-    ready: Callable[[], None],
-    manager: ServiceManager,
-) -> None:
+async def serve(parts: Parts, ready: Callable[[], None]) -> None:
     """Mount, call `ready` when requests are answered, and serve until the end.
 
     SIGTERM and SIGINT unmount in order; a second one drops what is under way. At SIGHUP, or
     when it is asked through the hidden directory, the mount goes on to what `find_succession`
-    gives. `manager` is told that it stops, and its watchdog fed.
-    Raises MountError if the file system cannot be mounted.
+    gives. Raises MountError if the file system cannot be mounted.
     """
     collect_rarely()
     with _lone_errors():
         async with trio.open_nursery() as services:
-            extra_bytes = 0 if may_raise_readahead() else EXTRA_BYTES
-            limiters, metered, requests = Limiters(), MeteredStore(store), RequestFigures()
+            limiters, metered = Limiters(), MeteredStore(parts.store)
             fetcher = Fetcher(
                 store=metered,
-                cache=cache,
+                cache=parts.cache,
                 nursery=services,
                 limiters=limiters,
-                extra_bytes=extra_bytes,
+                extra_bytes=0 if may_raise_readahead() else EXTRA_BYTES,
             )
-            file_system = FileSystem(tree=showing.now.tree, fetcher=fetcher, ownership=ownership)
-            extended = ExtendedAttributes(
-                file_system=file_system,
-                facts=showing.now.facts,
-                presence=knowledge.presence,
-                common=knowledge.common,
-            )
-            report = MountReport(
-                mountpoint=mountpoint,
-                showing=showing,
-                cache_dir=knowledge.cache_dir,
-                outage=knowledge.outage,
-                requests=requests,
-                store=metered,
-                fetcher=fetcher,
-                limiters=limiters,
-            )
-            refresher = Refresher(
-                mountpoint=mountpoint,
-                showing=showing,
-                find_succession=find_succession,
-                file_system=file_system,
-                extended=extended,
-                kernel=KernelCache(),
-                manager=manager,
-            )
-            hidden = HiddenDirectory(
-                hidden_files(report, showing),
-                tree=lambda: file_system.edition.tree,
-                ownership=ownership,
-                daemon_uid=os.getuid(),
-                unlisted={"refresh": refresher.refresh_as_file},
-            )
-            adapter = Adapter(file_system, extended, hidden, requests)
-            session = Session(adapter, mountpoint, options)
+            adapter, refresher = _wire(parts, fetcher, metered, limiters)
+            session = Session(adapter, parts.mountpoint, parts.options)
             try:
-                async with trio.open_nursery() as watching:
-                    await watching.start(
-                        _stop_at_signal, session, refresher, services.cancel_scope, manager
-                    )
-                    await watching.start(refresher.refresh_at_signals)
-                    await watching.start(switch_level_at_signals)
-                    answered = trio.Event()
-                    watching.start_soon(_announce, mountpoint, answered, ready)
-                    watching.start_soon(manager.feed_watchdog, mountpoint)
-                    await session.run()
-                    if not answered.is_set():
-                        raise MountError(
-                            f"the mount at {mountpoint} ended before it answered (the reason "
-                            "stands above, if the system gave one); check the options given "
-                            "with -o"
-                        )
-                    watching.cancel_scope.cancel()
+                await _run(parts, session, refresher, services.cancel_scope, ready)
             finally:
-                manager.stopping()
+                parts.manager.stopping()
                 services.cancel_scope.cancel()
-                store.close()  # ends the pauses between attempts
+                parts.store.close()  # ends the pauses between attempts
                 session.close()
                 fetcher.close()
-                logger.info("unmounted %s", mountpoint)
+                logger.info("unmounted %s", parts.mountpoint)
+
+
+def _wire(
+    parts: Parts, fetcher: Fetcher, metered: MeteredStore, limiters: Limiters
+) -> tuple[Adapter, Refresher]:
+    """Return what answers the kernel, and what moves it on to another index."""
+    showing, requests = parts.showing, RequestFigures()
+    file_system = FileSystem(tree=showing.now.tree, fetcher=fetcher, ownership=parts.ownership)
+    extended = ExtendedAttributes(
+        file_system=file_system,
+        facts=showing.now.facts,
+        presence=parts.presence,
+        common=parts.common,
+    )
+    report = MountReport(
+        mountpoint=parts.mountpoint,
+        showing=showing,
+        cache_dir=parts.cache_dir,
+        outage=parts.outage,
+        requests=requests,
+        store=metered,
+        fetcher=fetcher,
+        limiters=limiters,
+    )
+    refresher = Refresher(
+        mountpoint=parts.mountpoint,
+        showing=showing,
+        find_succession=parts.find_succession,
+        file_system=file_system,
+        extended=extended,
+        kernel=KernelCache(),
+        manager=parts.manager,
+    )
+    hidden = HiddenDirectory(
+        hidden_files(report, showing),
+        tree=lambda: file_system.edition.tree,
+        ownership=parts.ownership,
+        daemon_uid=os.getuid(),
+        unlisted={"refresh": refresher.refresh_as_file},
+    )
+    return Adapter(file_system, extended, hidden, requests), refresher
+
+
+async def _run(
+    parts: Parts,
+    session: Session,
+    refresher: Refresher,
+    fetches: trio.CancelScope,
+    ready: Callable[[], None],
+) -> None:
+    """Answer requests until the mount ends, with all that watches over it meanwhile."""
+    mountpoint, manager = parts.mountpoint, parts.manager
+    async with trio.open_nursery() as watching:
+        await watching.start(_stop_at_signal, session, refresher, fetches, manager)
+        await watching.start(refresher.refresh_at_signals)
+        await watching.start(switch_level_at_signals)
+        answered = trio.Event()
+        watching.start_soon(_announce, mountpoint, answered, ready)
+        watching.start_soon(manager.feed_watchdog, mountpoint)
+        await session.run()
+        if not answered.is_set():
+            raise MountError(
+                f"the mount at {mountpoint} ended before it answered (the reason stands above, "
+                "if the system gave one); check the options given with -o"
+            )
+        watching.cancel_scope.cancel()
 
 
 async def _announce(mountpoint: Path, answered: trio.Event, ready: Callable[[], None]) -> None:
