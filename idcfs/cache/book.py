@@ -144,14 +144,17 @@ class Book:
     def add(self, series: SeriesUUID, size_bytes: int, files: int, now_s: float) -> None:
         """Count more, or less, as a series'.
 
-        Less than nothing, since who stored it has not told of it yet, is to be recounted.
+        Less than nothing, since who stored it has not told of it yet, is to be recounted. Until
+        a series is, nothing is taken off: it may have gone before the last count, or never have
+        been in these books.
         """
         self._run(
             "INSERT INTO series (uuid, bytes, files, first_used, last_used, queued, recount) "
             "VALUES (?1, max(?2, 0), max(?3, 0), ?4, ?4, ?4, ?2 < 0 OR ?3 < 0) "
             "ON CONFLICT (uuid) DO UPDATE SET "
             "recount = recount OR bytes + ?2 < 0 OR files + ?3 < 0, "
-            "bytes = max(bytes + ?2, 0), files = max(files + ?3, 0)",
+            "bytes = max(bytes + CASE WHEN recount THEN max(?2, 0) ELSE ?2 END, 0), "
+            "files = max(files + CASE WHEN recount THEN max(?3, 0) ELSE ?3 END, 0)",
             (series, size_bytes, files, now_s),
         )
 
@@ -209,13 +212,16 @@ class Book:
         ]
 
     def want_recount(self, series: SeriesUUID, now_s: float) -> None:
-        """Note that the count of a series may be wrong, because it was in use."""
+        """Note that a series may hold less than was counted, because it was in use."""
         self.add(series, 0, 0, now_s)
         self._run("UPDATE series SET recount = 1 WHERE uuid = ?", (series,))
 
-    def to_recount(self, at_most: int) -> list[SeriesUUID]:
-        """Return series whose count may be wrong."""
-        rows = self._run("SELECT uuid FROM series WHERE recount ORDER BY uuid LIMIT ?", (at_most,))
+    def to_recount(self, at_most: int, after: SeriesUUID | None = None) -> list[SeriesUUID]:
+        """Return series whose count may be wrong: by name, from the one behind `after`."""
+        rows = self._run(
+            "SELECT uuid FROM series WHERE recount AND uuid > ? ORDER BY uuid LIMIT ?",
+            (after or "", at_most),
+        )
         return [SeriesUUID(uuid) for (uuid,) in rows.fetchall()]
 
     def accounts(self) -> Iterator[Account]:

@@ -86,6 +86,8 @@ class DiskLedger:
         self._limits: Limits | None = None
         self._touched: dict[SeriesUUID, float] = {}
         self._opened = 0
+        self._recounted: SeriesUUID | None = None
+        """The last series that was looked at whether it can be counted again."""
         self._boot = boot_id()
         self._reserved_bytes = 0
         self.pins = Pins(root)
@@ -147,8 +149,11 @@ class DiskLedger:
         with self._books:
             self._begin()
             with self._transaction() as (book, _):
-                for series in book.to_recount(_RECOUNTED_AT_ONCE):
-                    self._recount.count_series(book, series)
+                page = book.to_recount(_RECOUNTED_AT_ONCE, self._recounted)
+                for series in page:
+                    self._recount.count_unused(book, series)
+                # Some may stay in use for long, and the others are not to wait for them.
+                self._recounted = page[-1] if len(page) == _RECOUNTED_AT_ONCE else None
 
     def limits(self) -> Limits:
         """Return the limits that this process keeps to. Blocks; raises CacheError."""

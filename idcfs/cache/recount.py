@@ -101,14 +101,25 @@ class Recount:
             book.set_reserved(member, reserved_bytes, boot_id())
         self.count_all(book)
 
-    def count_series(self, book: Book, series: SeriesUUID) -> None:
-        """Count one series, or note that it is to be counted when nobody uses it."""
+    def count_unused(self, book: Book, series: SeriesUUID) -> None:
+        """Count one series, unless somebody uses it; then it is still to be counted."""
         with self._locks.excluding(series) as unused:
             if unused:
-                size_bytes, files = count_series(self._root, series)
-                book.set_count(series, size_bytes, files, self._used_s(series))
-            else:
+                self._count(book, series)
+
+    def _count_at_once(self, book: Book, series: SeriesUUID) -> None:
+        """Count one series, also in use, as there may be what nobody else will tell of.
+
+        Then it holds no more than that and what its users have yet to tell, from room of theirs.
+        """
+        with self._locks.excluding(series) as unused:
+            self._count(book, series)
+            if not unused:
                 book.want_recount(series, time.time())
+
+    def _count(self, book: Book, series: SeriesUUID) -> None:
+        size_bytes, files = count_series(self._root, series)
+        book.set_count(series, size_bytes, files, self._used_s(series))
 
     def find_dead(self) -> list[DeadMember]:
         """Find the processes that died without leaving; see `members.find_dead`."""
@@ -131,7 +142,7 @@ class Recount:
             return
         for each in dead:
             for series in filter(is_plain, each.series()):
-                self.count_series(book, series)
+                self._count_at_once(book, series)
 
     def _is_count_wanted(self) -> bool:
         try:

@@ -191,6 +191,58 @@ def test_what_the_dead_had_reserved_comes_back_and_what_they_stored_is_counted(r
     other.close()
 
 
+def test_what_the_dead_stored_in_a_series_in_use_takes_room_at_once(root: Path) -> None:
+    victim, reader, other = (quiet(root, 40 * BLOCK) for _ in range(3))
+    reader.hold(name(1))
+    occupied = store(root, victim, name(1), 12 * BLOCK)
+    other.flush()
+    assert in_books(other) == {}, "nobody has told of it yet"
+    die(victim)
+    with pytest.raises(CacheError, match="1 series are in use"):
+        other.reserve(30 * BLOCK)
+    assert in_books(other) == {name(1): occupied}
+    other.reserve(26 * BLOCK).release()
+    reader.let_go(name(1))
+    other.reserve(30 * BLOCK).release()
+    assert not on_disk(root)
+    reader.close()
+    other.close()
+
+
+def test_what_was_dropped_before_a_death_was_cleared_up_is_not_taken_off_twice(root: Path) -> None:
+    victim, user, other = (quiet(root, None) for _ in range(3))
+    occupied = store(root, user, name(1), 10 * BLOCK)
+    user.flush()
+    left = store(root, victim, name(1), 3 * BLOCK, file="b.dcm")
+    (root / "objects" / name(1)[:2] / name(1) / "a.dcm").unlink()
+    user.dropped(name(1), occupied, 1)
+    die(victim)
+    other.flush()
+    user.flush()
+    assert in_books(other) == on_disk(root) == {name(1): left}
+    user.close()
+    other.close()
+
+
+def test_series_that_stay_in_use_do_not_keep_others_from_being_counted(root: Path) -> None:
+    victim, reader, other = (quiet(root, None) for _ in range(3))
+    for number in range(40):
+        reader.hold(name(number))
+        store(root, victim, name(number), BLOCK)
+    die(victim)
+    other.flush()
+    path = root / "objects" / name(39)[:2] / name(39) / "a.dcm"
+    path.unlink()
+    reader.dropped(name(39), BLOCK, 1)
+    reader.flush()
+    reader.let_go(name(39))
+    for _ in range(5):
+        other.flush()
+    assert in_books(other) == on_disk(root)
+    reader.close()
+    other.close()
+
+
 def test_a_file_that_a_dead_process_never_counted_is_counted(root: Path) -> None:
     victim = quiet(root, None)
     victim.hold(name(3))
