@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ import platformdirs
 from idcfs.cli.chosen import choose
 from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.log_lines import file_formatter
+from idcfs.cli.mount_options import make_ownership, parse_mount_options
 from idcfs.cli.options import (
     MountedPath,
     NonEmptyPath,
@@ -40,70 +41,6 @@ if TYPE_CHECKING:
     from idcfs.cli.views import ViewOption
     from idcfs.model import TreeTotals
     from idcfs.mount.request import MountRequest, Picked, ViewRequest
-
-_IGNORED = frozenset(
-    {
-        "ro",
-        "auto",
-        "noauto",
-        "user",
-        "nouser",
-        "users",
-        "owner",
-        "group",
-        "_netdev",
-        "nofail",
-        "defaults",
-        "dev",
-        "suid",
-        "exec",
-        "rw",
-    }
-)
-"""Words of /etc/fstab that say nothing to a read-only FUSE mount, or are always so."""
-
-_IGNORED_PREFIXES = ("x-", "X-", "user=", "comment=", "uhelper=", "helper=")
-
-
-@dataclass(slots=True)
-class MountOptions:
-    """What `-o` said."""
-
-    allow_other: bool = False
-    allow_nonempty: bool = False
-    numbers: dict[str, int] = field(default_factory=dict)
-    """uid and gid in decimal, dir_mode and file_mode in octal."""
-    fuse: list[str] = field(default_factory=list)
-
-
-def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
-    """Sort the words of `-o a,b=c` by who is to have them. Raises UsageError."""
-    options = MountOptions()
-    for word in (part for each in words for part in each.split(",") if part):
-        name, _, value = word.partition("=")
-        if name == "allow_other":
-            options.allow_other = True
-        elif name == "nonempty":
-            options.allow_nonempty = True
-        elif name in {"uid", "gid", "dir_mode", "file_mode"}:
-            options.numbers[name] = _parse_number(name, value)
-        elif name == "subtype":
-            raise UsageError("-o subtype cannot be changed: idcfs knows its own mounts by it")
-        elif name not in _IGNORED and not word.startswith(_IGNORED_PREFIXES):
-            options.fuse.append(word)
-    return options
-
-
-def _parse_number(name: str, text: str) -> int:
-    octal = name.endswith("mode")
-    try:
-        number = int(text, 8 if octal else 10)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= (0o777 if octal else 2**32 - 2):
-        kind = "permission bits in octal, such as 0555" if octal else "a number"
-        raise UsageError(f"{name} must be {kind}, not {text!r}")
-    return number
 
 
 @click.command()
@@ -165,15 +102,12 @@ def mount(
 
     Returns when the mount answers. Unmount with: idcfs umount MOUNTPOINT
     """
-    from idcfs.mount.job import run_mount
-    from idcfs.mount.logs import FloodFilter
     from idcfs.mount.request import MountRequest
-    from idcfs.vfs.attributes import Ownership
 
     options = parse_mount_options(mount_options)
-    given = {"uid": uid, "gid": gid, "dir_mode": dir_mode, "file_mode": file_mode}
-    numbers = {name: _parse_number(name, text) for name, text in given.items() if text is not None}
-    numbers |= options.numbers
+    ownership = make_ownership(
+        {"uid": uid, "gid": gid, "dir_mode": dir_mode, "file_mode": file_mode}, options
+    )
     kept_files = _KeptFiles()
     request = MountRequest(
         mountpoint=mountpoint.absolute(),
@@ -186,29 +120,16 @@ def mount(
         verify_reads=verify_reads,
         endpoint_url=endpoint_url,
         source=source,
-        ownership=Ownership(
-            uid=numbers.get("uid", os.getuid()),
-            gid=numbers.get("gid", os.getgid()),
-            directory_mode=numbers["dir_mode"],
-            file_mode=numbers["file_mode"],
-        ),
+        ownership=ownership,
         allow_other=allow_other or options.allow_other,
         allow_nonempty=options.allow_nonempty,
         fuse_options=tuple(options.fuse),
         kept_files=tuple(kept_files.descriptors),
     )
     if foreground:
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(FloodFilter())
-        run_mount(
-            request,
-            lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"),
-            complain_of_each,
-        )
-        return
-    from idcfs.mount.daemon import run_detached
-
-    click.echo(run_detached(lambda ready: _run_logged(request, ready)))
+        _run_in_foreground(request)
+    else:
+        _run_in_background(request)
 
 
 class _KeptFiles:
@@ -271,24 +192,46 @@ def _told(request: MountRequest, release: str, totals: TreeTotals) -> str:
     )
 
 
-def _run_logged(request: MountRequest, ready: Callable[[str], None]) -> None:
-    """Run the mount, logging to a file of bounded size from the moment it is ready."""
+def _run_in_foreground(request: MountRequest) -> None:
     from idcfs.mount.job import run_mount
+    from idcfs.mount.logs import FloodFilter
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
+    run_mount(
+        request,
+        lambda *what: click.echo(f"{_told(request, *what)} (Ctrl-C unmounts)"),
+        complain_of_each,
+    )
+
+
+def _run_in_background(request: MountRequest) -> None:
+    """Print what is mounted when it is ready, and leave a daemon that logs to a file."""
+    from idcfs.mount.daemon import run_detached
+    from idcfs.mount.job import run_mount
+
+    def run(ready: Callable[[str], None]) -> None:
+        def switch_log_and_tell(release: str, totals: TreeTotals) -> None:
+            _log_to_file(request.mountpoint)
+            ready(_told(request, release, totals))
+
+        run_mount(request, switch_log_and_tell, complain_of_each)
+
+    click.echo(run_detached(run))
+
+
+def _log_to_file(mountpoint: Path) -> None:
+    """Log to a file of bounded size from now on, if one can be opened."""
     from idcfs.mount.logs import FloodFilter, log_path, open_log
     from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, mounts
 
-    def switch_log_and_tell(release: str, totals: TreeTotals) -> None:
-        root = logging.getLogger()
-        path = log_path(platformdirs.user_log_path("idcfs"), request.mountpoint)
-        try:
-            ours = (each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE)
-            handler = open_log(path, ours)
-        except OSError as exc:
-            logging.getLogger(__name__).warning("cannot log to %s: %s", path, exc.strerror)
-        else:
-            handler.setFormatter(file_formatter())
-            handler.addFilter(FloodFilter())
-            root.handlers[:] = [handler]
-        ready(_told(request, release, totals))
-
-    run_mount(request, switch_log_and_tell, complain_of_each)
+    path = log_path(platformdirs.user_log_path("idcfs"), mountpoint)
+    try:
+        ours = (each.mountpoint for each in mounts() if each.type == FILE_SYSTEM_TYPE)
+        handler = open_log(path, ours)
+    except OSError as exc:
+        logging.getLogger(__name__).warning("cannot log to %s: %s", path, exc.strerror)
+    else:
+        handler.setFormatter(file_formatter())
+        handler.addFilter(FloodFilter())
+        logging.getLogger().handlers[:] = [handler]
