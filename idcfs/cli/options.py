@@ -177,44 +177,47 @@ def endpoint_options(command: Command) -> Command:
     )(command)
 
 
-class Amount(click.types.StringParamType):
-    """A size such as "50G" or "80%", checked here and worked out where the disk is known."""
+class _Figure(click.types.StringParamType):
+    """A figure with a unit, checked here so that it is a usage error of the option."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return it as it was said. Fails as a usage error if it is none."""
+        from idcfs.errors import UsageError
+
+        text = str(value)  # a number, in config.toml
+        try:
+            self._check(text)
+        except UsageError as exc:
+            self.fail(str(exc), param, ctx)
+        return text
+
+    def _check(self, text: str) -> None:
+        """Raise UsageError unless it is such a figure."""
+        raise NotImplementedError
+
+
+class Amount(_Figure):
+    """A size such as "50G" or "80%"; it is worked out where the disk is known."""
 
     name = "size"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Return it as it was said. Fails as a usage error if it is no size."""
+    def _check(self, text: str) -> None:
         from idcfs.cache.limits import parse_amount
-        from idcfs.errors import UsageError
 
-        text = str(value)  # a number, in config.toml
-        try:
-            parse_amount(text, 0)
-        except UsageError as exc:
-            self.fail(str(exc), param, ctx)
-        return text
+        parse_amount(text, 0)
 
 
-class Rate(click.types.StringParamType):
-    """Bytes a second, such as "10MB": checked here, so that it is a usage error of the option."""
+class Rate(_Figure):
+    """Bytes a second, such as "10MB"."""
 
     name = "rate"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Return it as it is. Fails as a usage error."""
-        from idcfs.errors import UsageError
+    def _check(self, text: str) -> None:
         from idcfs.prefetch.limit import parse_rate
 
-        text = str(value)  # a number, in config.toml
-        try:
-            parse_rate(text)
-        except UsageError as exc:
-            self.fail(str(exc), param, ctx)
-        return text
+        parse_rate(text)
 
 
 def limit_options(command: Command) -> Command:

@@ -9,6 +9,7 @@ import pytest
 
 import idcfs
 from idcfs.config import PATH_VARIABLE
+from tests.fuse.test_tree import default_path
 from tests.support.mounting import Launcher
 
 if TYPE_CHECKING:
@@ -43,13 +44,7 @@ def test_what_was_prefetched_is_mounted_without_a_server(
     assert done.returncode == 0, done.stderr
     own_replica.store.stop()
     with mount_at(cache_dir=cache, endpoint_url=own_replica.endpoint_url) as mount:
-        directory = (
-            mount.path
-            / series.collection_id
-            / series.patient_id
-            / series.study_instance_uid
-            / f"{series.modality}_{series.series_instance_uid}"
-        )
+        directory = mount.path / default_path(series)
         for built in own_replica.objects_of(series):
             content = (directory / built.key.split("/")[1]).read_bytes()
             assert content == (own_replica.directory / built.bucket / built.key).read_bytes()

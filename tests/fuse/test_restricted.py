@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.config import PATH_VARIABLE
 from tests.differential.test_script import only_s5cmd, run
+from tests.fuse.test_tree import default_path
 from tests.support.mounting import Launcher
 
 if TYPE_CHECKING:
@@ -49,13 +50,7 @@ def test_what_a_script_fetched_elsewhere_is_mounted_without_a_network(
     shutil.rmtree(back)
     with mount:
         for series in chosen:
-            directory = (
-                mount.path
-                / series.collection_id
-                / series.patient_id
-                / series.study_instance_uid
-                / f"{series.modality}_{series.series_instance_uid}"
-            )
+            directory = mount.path / default_path(series)
             wanted = {built.key.split("/")[1]: built for built in replica.objects_of(series)}
             assert sorted(os.listdir(directory)) == sorted(wanted)
             for name, built in wanted.items():

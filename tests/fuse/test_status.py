@@ -182,8 +182,9 @@ def test_ls_asks_for_acls_once_and_not_for_each_file(mount: Mount, replica: Serv
     assert asked() - before <= 2
 
 
-def test_metrics_are_as_prometheus_wants_them(mount: Mount) -> None:
-    (mount.path / ".idcfs" / "version").read_text()
+def test_metrics_are_as_prometheus_wants_them(mount: Mount, replica: ServedReplica) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    (mount.path / default_path(series) / replica.objects_of(series)[1].name).read_bytes()
     families = list(text_string_to_metric_families((mount.path / ".idcfs" / "metrics").read_text()))
     samples = [sample for family in families for sample in family.samples]
     told = {(each.name, *sorted(each.labels.items())): each.value for each in samples}

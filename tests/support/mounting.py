@@ -79,13 +79,13 @@ class Launcher:
         return {**os.environ, **self.environment}
 
     def run(
-        self, *arguments: str, timeout_s: float = DEADLINE_S
+        self, *arguments: str, stdin: str = "", timeout_s: float = DEADLINE_S
     ) -> subprocess.CompletedProcess[str]:
-        """Run `idcfs` to its end."""
+        """Run `idcfs` to its end, with `stdin` coming through a pipe."""
         return subprocess.run(
             self.command(*arguments),
             env=self.environ(),
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

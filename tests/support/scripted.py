@@ -73,6 +73,13 @@ class Request(BaseHTTPRequestHandler):
         self, content: bytes, *, etag: str = ETAG, stop_after: int | None = None
     ) -> None:
         """Answer the range asked for, as S3 would, or break off after `stop_after` bytes."""
+        body = self.promise_range(content, etag=etag)
+        self.wfile.write(body[:stop_after])
+        if stop_after is not None:
+            self.close_connection = True
+
+    def promise_range(self, content: bytes, *, etag: str = ETAG) -> bytes:
+        """Send the head of such an answer only, and return the body that it promises."""
         first, last = self.range
         body = content[first : last + 1]
         self.head(
@@ -81,9 +88,7 @@ class Request(BaseHTTPRequestHandler):
             Content_Range=f"bytes {first}-{last}/{len(content)}",
             Content_Length=str(len(body)),
         )
-        self.wfile.write(body[:stop_after])
-        if stop_after is not None:
-            self.close_connection = True
+        return body
 
     def send_error_code(self, status: int, code: str) -> None:
         self.send(

@@ -64,13 +64,7 @@ def test_a_manifest_may_come_through_a_pipe(idcfs: Idcfs, tmp_path: Path) -> Non
     text = idcfs("manifest", RIDER).stdout
     expected = idcfs("size", "--json", RIDER).stdout
     for arguments in (["--manifest", "-"], ["--manifest", "/dev/stdin"], ["/dev/stdin"]):
-        done = subprocess.run(
-            Launcher().command("size", "--json", *arguments),
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = Launcher().run("size", "--json", *arguments, stdin=text)
         assert (done.stdout, done.stderr) == (expected, "")
 
 
@@ -313,13 +307,7 @@ def test_wrong_sql_is_a_usage_error(idcfs: Idcfs, sql: str) -> None:
 def test_identifiers_may_come_on_standard_input(
     text: str, arguments: list[str], status: int, message: str
 ) -> None:
-    done = subprocess.run(
-        Launcher().command("size", "--json", *arguments),
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = Launcher().run("size", "--json", *arguments, stdin=text)
     assert done.returncode == status
     assert message in done.stderr
     if status < 2:
