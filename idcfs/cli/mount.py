@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     "mount_options",
     multiple=True,
     metavar="OPTS",
-    help="Comma-separated mount options, as in /etc/fstab.",
+    help="Comma-separated mount options, as in /etc/fstab: allow_other, uid=, gid=, dir_mode=,"
+    " file_mode=, nonempty; others go to libfuse.",
 )
 @name_option
 @log_option

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     default="full",
     show_default=True,
     help="How to tell that a file is right, one that is there already and one that arrives: by"
-    " its MD5 too, where the store gives one, or by its length alone.",
+    " a checksum too, where the store gives one, or by its length alone.",
 )
 @click.option(
     "--limit-rate",

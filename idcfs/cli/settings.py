@@ -123,7 +123,7 @@ def name_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_take_section,
-        help="Take MOUNTPOINT and options from [mounts.NAME] in config.toml.",
+        help="Take what [mounts.NAME] in config.toml says of this command.",
     )(command)
 
 
