@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from idcfs.cache.files import read_exactly
 from idcfs.cache.partial import table_bytes
-from idcfs.cache.sums import keep_sums
+from idcfs.cache.sums import keep_sums, sums_bytes
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import CacheError, IntegrityError
 
@@ -103,20 +103,12 @@ class Completion:
         if full is None:
             return
         held, partial = full
-
-        def keep(blocks: Blocks) -> None:
-            keep_sums(held.file, blocks, self._paths, self._services.scratch)
-
         try:
             if not checked and not self._check_content(held, partial):
                 return
             # What takes long comes before the lock, for which the event loop may have to wait.
             self._services.scratch.flush(held.file.number)
-            with self._lock:
-                if partial.complete(keep, self._paths.whole, self._services.scratch):
-                    target.replace(held, held._replace(partial=None))
-                    table = table_bytes(self._ref.instance.size_bytes)
-                    self._services.ledger.dropped(self._ref.series, table)
+            self._publish(target, held, partial)
         except IntegrityError:
             with self._lock:
                 target.replace(held, None)
@@ -124,6 +116,26 @@ class Completion:
         except (OSError, CacheError) as exc:
             # All of it is stored, though not under its final name: the next who opens it tries.
             logger.info("%s stays in parts: %s", self._paths.whole, exc)
+
+    def _publish(self, target: CompletionTarget, held: Held, partial: PartialFile) -> None:
+        """Have the checksums take the place of the table, and give the file its final name."""
+        kept_bytes = 0
+
+        def keep(blocks: Blocks) -> None:
+            nonlocal kept_bytes
+            kept_bytes = keep_sums(held.file, blocks, self._paths, self._services.scratch)
+
+        reservation = self._services.ledger.reserve(sums_bytes(held.blocks, self._paths))
+        try:
+            with self._lock:
+                if partial.complete(keep, self._paths.whole, self._services.scratch):
+                    target.replace(held, held._replace(partial=None))
+                    table = table_bytes(self._ref.instance.size_bytes)
+                    self._services.ledger.dropped(self._ref.series, table)
+        finally:
+            if kept_bytes:
+                reservation.settle(self._ref.series, kept_bytes)
+            reservation.release()
 
     def _find_full(self, target: CompletionTarget) -> tuple[Held, PartialFile] | None:
         held = target.held

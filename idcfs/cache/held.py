@@ -101,7 +101,8 @@ def _find_whole(ref: ObjectRef, paths: Paths, services: Services) -> Held | None
         blocks = remake_sums(file, ref, path)
         if blocks is not None:
             with suppress(OSError):
-                keep_sums(file, blocks, paths, services.scratch)
+                kept_bytes = keep_sums(file, blocks, paths, services.scratch)
+                services.ledger.dropped(ref.series, -kept_bytes)
     return None if blocks is None else Held(path, file, blocks)
 
 

@@ -246,16 +246,12 @@ class DiskObject:
             with self._lock:
                 if writer not in self._transfers:
                     raise CacheError(f"{self._path} was dropped while it was being written")
+                stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
                 if writer.own_path is not None:
-                    self._store_whole(writer, writer.own_path)
+                    stored_bytes += self._store_whole(writer, writer.own_path)
                 else:
                     self._store_part(writer)
-            stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
             new_files = 0 if writer.own_path is None else 1
-            if new_files:
-                # Checksums that do not fit into the inode take a block of their own.
-                occupied_bytes = os.fstat(writer.file.number).st_blocks * ST_BLOCK_BYTES
-                stored_bytes += _PAGE_BYTES if occupied_bytes > stored_bytes else 0
             writer.reservation.settle(self._ref.series, stored_bytes, new_files)
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
@@ -266,11 +262,12 @@ class DiskObject:
         """See `CachedObject.settle`."""
         self._completion.settle()
 
-    def _store_whole(self, writer: UnitWriter, unfinished: Path) -> None:
+    def _store_whole(self, writer: UnitWriter, unfinished: Path) -> int:
+        """Give a file its final name; return what its checksums take of the disk."""
         blocks = Blocks(self._size, sizes.BLOCK_BYTES)
         for number, checksum in enumerate(writer.sums):
             blocks.note_stored(number, checksum, verified=True)
-        keep_sums(writer.file, blocks, self._paths, self._services.scratch)
+        kept_bytes = keep_sums(writer.file, blocks, self._paths, self._services.scratch)
         self._services.scratch.flush(writer.file.number)
         move(unfinished, self._path)
         writer.is_moved = True
@@ -278,6 +275,7 @@ class DiskObject:
         if former is not None and former.partial is not None:
             # Begun by somebody who had waited for us for too long.
             self._remove(former)
+        return kept_bytes
 
     def _store_part(self, writer: UnitWriter) -> None:
         held = self._held

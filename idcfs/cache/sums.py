@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks, Summing, decode_blocks
 from idcfs.cache.files import OPENING, Descriptor, read_exactly
+from idcfs.cache.inventory import ST_BLOCK_BYTES
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import IntegrityError
@@ -39,24 +40,40 @@ _SIDECAR_LIMIT_BYTES = 1 << 30
 """What is read at most of a file that claims to hold checksums."""
 
 
-def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: ScratchSpace) -> None:
-    """Keep the checksums of a file that is about to get its final name. Raises OSError."""
+def keep_sums(file: Descriptor, blocks: Blocks, paths: Paths, scratch: ScratchSpace) -> int:
+    """Keep the checksums of a file that is about to get its final name.
+
+    Return the bytes of the disk that they take. Raises OSError.
+    """
     content = blocks.encode(paths.identity)
     if len(content) <= _ATTRIBUTE_LIMIT_BYTES:
         # Without attributes, or without room for one: beside it, then.
         with suppress(OSError):
+            before_bytes = _occupied_bytes(file.number)
             os.setxattr(file.number, ATTRIBUTE, content)
-            return
+            # Those that do not fit into the inode take a block of their own.
+            return max(_occupied_bytes(file.number) - before_bytes, 0)
     unfinished, fd = scratch.create()
     try:
         with os.fdopen(fd, "wb") as target:
             target.write(content)
             target.flush()
             scratch.flush(target.fileno())
+            occupied_bytes = _occupied_bytes(target.fileno())
         move(unfinished, paths.sums)
     except BaseException:
         remove_quietly(unfinished)
         raise
+    return occupied_bytes
+
+
+def sums_bytes(blocks: Blocks, paths: Paths) -> int:
+    """Return how long the file is that `keep_sums` makes; 0 if an attribute can do instead.
+
+    A block is enough for that, and for the file that is made where there are no attributes.
+    """
+    length = len(blocks.encode(paths.identity))
+    return length if length > _ATTRIBUTE_LIMIT_BYTES else 0
 
 
 def find_sums(file: Descriptor, size_bytes: int, paths: Paths) -> Blocks | None:
@@ -95,3 +112,7 @@ def remake_sums(file: Descriptor, ref: ObjectRef, name: Path) -> Blocks | None:
     for number, checksum in enumerate(summing.finish()):
         blocks.note_stored(number, checksum, verified=True)
     return blocks
+
+
+def _occupied_bytes(fd: int) -> int:
+    return os.fstat(fd).st_blocks * ST_BLOCK_BYTES

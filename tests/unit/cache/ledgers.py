@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from idcfs.cache.book import Book
 from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.inventory import series_on_disk
 from idcfs.model import SeriesUUID
@@ -61,6 +64,13 @@ def store(
 
 def on_disk(root: Path) -> dict[SeriesUUID, int]:
     return {series: size_bytes for series, size_bytes, _ in series_on_disk(root)}
+
+
+def booked_and_reserved(root: Path) -> int:
+    """Return what the books hold for stored or reserved, with no ledger told to look."""
+    with closing(sqlite3.connect(root / "ledger" / "accounts.sqlite")) as connection:
+        book = Book(connection)
+        return book.totals().bytes + book.reserved_bytes()
 
 
 def in_books(ledger: DiskLedger) -> dict[SeriesUUID, int]:

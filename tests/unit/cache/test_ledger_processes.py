@@ -49,19 +49,20 @@ def start(root: Path, files: int) -> list[BaseProcess]:
 def occupied(root: Path) -> int:
     """Return what the objects occupy: of the files that are there in two looks, and so in between.
 
-    One look alone would count files that came after others had gone.
+    One look alone would count files that came after others had gone. A file is told by its path,
+    which none has twice: a new one may have the inode of one that has gone.
     """
     before, after = look(root), look(root)
     return sum(min(size, after[file]) for file, size in before.items() if file in after)
 
 
-def look(root: Path) -> dict[int, int]:
-    found: dict[int, int] = {}
+def look(root: Path) -> dict[Path, int]:
+    found: dict[Path, int] = {}
     for directory, _, files in os.walk(root / "objects"):
         for file in files:
+            path = Path(directory, file)
             with contextlib.suppress(FileNotFoundError):
-                status = Path(directory, file).stat()
-                found[status.st_ino] = status.st_blocks * 512
+                found[path] = path.stat().st_blocks * 512
     return found
 
 

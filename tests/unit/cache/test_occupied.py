@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache import DiskCache
+from idcfs.cache import DiskCache, completion, sums, units
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.ledgers import in_books, on_disk, quiet
+from tests.unit.cache.ledgers import booked_and_reserved, in_books, on_disk, quiet
 from tests.unit.cache.steps import path_of, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from idcfs.cache.blocks import Blocks
     from idcfs.cache.disk_ledger import DiskLedger
+    from idcfs.cache.files import Descriptor
+    from idcfs.cache.paths import Paths
+    from idcfs.cache.scratch import ScratchSpace
 
 CONTENT = make_content(90)
 LARGE = make_content(150)
@@ -52,3 +56,48 @@ def test_what_two_find_damaged_leaves_the_books_once(
     for ledger in ledgers:
         ledger.flush()
     assert in_books(ledgers[0]) == on_disk(root)
+
+
+@pytest.mark.usefixtures("small_units")
+@pytest.mark.parametrize("blocks", [10, 200, 1000], ids=["inode", "block", "file"])
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_checksums_are_in_the_books_wherever_they_are_kept(
+    root: Path,
+    ledgers: tuple[DiskLedger, DiskLedger],
+    monkeypatch: pytest.MonkeyPatch,
+    blocks: int,
+    in_parts: bool,
+) -> None:
+    content = make_content(blocks * units.BLOCK_BYTES)
+    monkeypatch.setattr(units, "WHOLE_LIMIT_BYTES", 0 if in_parts else len(content))
+    ref = make_ref(content)
+    with_both: list[int] = []
+
+    def keep(file: Descriptor, blocks: Blocks, paths: Paths, scratch: ScratchSpace) -> int:
+        kept_bytes = sums.keep_sums(file, blocks, paths, scratch)
+        with_both.append(sum(on_disk(root).values()))
+        assert with_both[-1] <= booked_and_reserved(root)
+        return kept_bytes
+
+    monkeypatch.setattr(completion, "keep_sums", keep)
+    held = DiskCache(root, ledger=ledgers[0]).open(ref)
+    store(held, content, ref.whole)
+    held.close()
+    ledgers[0].flush()
+    assert len(with_both) == in_parts
+    assert in_books(ledgers[1]) == on_disk(root)
+
+
+@pytest.mark.usefixtures("small_units")
+def test_checksums_of_what_is_adopted_come_into_the_books(
+    root: Path, ledgers: tuple[DiskLedger, DiskLedger]
+) -> None:
+    content = make_content(200 * units.BLOCK_BYTES)
+    ref = make_ref(content)
+    cache = DiskCache(root, ledger=ledgers[0])
+    path_of(root, ref).parent.mkdir(parents=True)
+    path_of(root, ref).write_bytes(content)
+    ledgers[0].recount()
+    cache.open(ref).close()
+    ledgers[0].flush()
+    assert in_books(ledgers[1]) == on_disk(root)
