@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idcfs.cache.accounts import Accounts, locked
-from idcfs.cache.book import PROTECTED_SHARE, Hits
+from idcfs.cache.book import Hits
+from idcfs.cache.bookings import Bookings
 from idcfs.cache.census import forget_census
 from idcfs.cache.eviction import Evicted, Eviction
 from idcfs.cache.inventory import count_series
 from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
-from idcfs.cache.recount import Drift, Recount, boot_id
+from idcfs.cache.recount import Drift, Recount
 from idcfs.cache.room import Room, needed_bytes, piece_bytes
 from idcfs.cache.uses import Uses
 from idcfs.errors import CacheError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache.book import Account, Book, Totals
     from idcfs.cache.ledger import Reservation
-    from idcfs.cache.room import Changes, RoomReservation
+    from idcfs.cache.room import RoomReservation
     from idcfs.model import SeriesUUID
 
 logger = logging.getLogger(__name__)
@@ -79,23 +80,19 @@ class DiskLedger:
         self._directory = root / "ledger"
         self._wanted = (cache_size, min_free)
         self._keep_limits = keep_limits
-        self._clock = clock
         self._patience_s = patience_s
         self._books_patience_s = books_patience_s
         self._waited_in_vain = False
         self._limits: Limits | None = None
-        self._touched: dict[SeriesUUID, float] = {}
-        self._opened = 0
         self._recounted: SeriesUUID | None = None
         """The last series that was looked at whether it can be counted again."""
-        self._boot = boot_id()
-        self._reserved_bytes = 0
         self.pins = Pins(root)
         self._uses = Uses(self._directory)
         self._due = threading.Event()
         self._room = Room(self._uses, self._become_due)
         self._recount = Recount(root, self._uses.locks)
         self._accounts = Accounts(self._directory, fill=self._recount.fill)
+        self._bookings = Bookings(self._accounts, self._uses, self._room, clock)
         self._eviction = Eviction(
             root,
             accounts=self._accounts,
@@ -134,8 +131,7 @@ class DiskLedger:
 
     def touch(self, series: SeriesUUID) -> None:
         """See `Ledger.touch`."""
-        self._touched[series] = self._clock()
-        self._opened += 1  # threads may lose one now and then: it is for a ratio
+        self._bookings.touch(series)
         self._become_due()
 
     def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
@@ -146,14 +142,12 @@ class DiskLedger:
 
     def flush(self) -> None:
         """Write down what is not written yet. Blocks; raises CacheError."""
-        with self._books:
-            self._begin()
-            with self._transaction() as (book, _):
-                page = book.to_recount(_RECOUNTED_AT_ONCE, self._recounted)
-                for series in page:
-                    self._recount.count_unused(book, series)
-                # Some may stay in use for long, and the others are not to wait for them.
-                self._recounted = page[-1] if len(page) == _RECOUNTED_AT_ONCE else None
+        with self._opened() as book:
+            page = book.to_recount(_RECOUNTED_AT_ONCE, self._recounted)
+            for series in page:
+                self._recount.count_unused(book, series)
+            # Some may stay in use for long, and the others are not to wait for them.
+            self._recounted = page[-1] if len(page) == _RECOUNTED_AT_ONCE else None
 
     def limits(self) -> Limits:
         """Return the limits that this process keeps to. Blocks; raises CacheError."""
@@ -162,32 +156,24 @@ class DiskLedger:
 
     def totals(self) -> Totals:
         """Return what the cache holds by its books. Blocks; raises CacheError."""
-        with self._books:
-            self._begin()
-            with self._transaction() as (book, _):
-                return book.totals()
+        with self._opened() as book:
+            return book.totals()
 
     def accounts(self) -> list[Account]:
         """Return what the books say of each series. Blocks; raises CacheError."""
-        with self._books:
-            self._begin()
-            with self._transaction() as (book, _):
-                return list(book.accounts())
+        with self._opened() as book:
+            return list(book.accounts())
 
     def hits(self) -> Hits:
         """Return how often the cache had what was opened. Blocks; raises CacheError."""
-        with self._books:
-            self._begin()
-            with self._transaction() as (book, _):
-                counters = book.counters()
+        with self._opened() as book:
+            counters = book.counters()
         return Hits(counters.get("opened", 0), counters.get("stored", 0))
 
     def recount(self) -> Drift:
         """Set the books right by counting all files. Blocks; raises CacheError."""
-        with self._books:
-            self._begin()
-            with self._transaction() as (book, _):
-                return self._recount.count_all(book)
+        with self._opened() as book:
+            return self._recount.count_all(book)
 
     def evict(self, series: Iterable[SeriesUUID], *, spare_pinned: bool = True) -> Evicted:
         """Remove these series, as far as nobody uses them. Blocks; raises CacheError."""
@@ -221,8 +207,8 @@ class DiskLedger:
             self._thread.join()
         with self._books:
             try:
-                if self._limits is not None or self._touched or not self._room.is_empty:
-                    with self._transaction(give_back=True) as (book, _):
+                if self._limits is not None or not self._bookings.is_empty:
+                    with self._bookings.transaction(give_back=True) as (book, _):
                         book.remove_member(self._uses.member)
             except CacheError as exc:
                 logger.debug("leaving the books of the cache as they are: %s", exc)
@@ -230,6 +216,14 @@ class DiskLedger:
             else:
                 self._uses.leave()
             self._accounts.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Book]:
+        """Use the shared books in a transaction, when they are settled."""
+        with self._books:
+            self._begin()
+            with self._bookings.transaction() as (book, _):
+                yield book
 
     @contextmanager
     def _books_in_time(self) -> Iterator[None]:
@@ -285,7 +279,7 @@ class DiskLedger:
         wanted = max(needed, piece_bytes(limits, disk))
         forget_census(self._root)  # of those who share the cache without these books
         # The remnant goes back first: it may be what is lacking.
-        with self._transaction(give_back=True) as (book, changes):
+        with self._bookings.transaction(give_back=True) as (book, changes):
             reserved = book.reserved_bytes()
             available = disk.free_bytes - limits.min_free_bytes - reserved
             if limits.size_bytes is not None:
@@ -293,7 +287,7 @@ class DiskLedger:
             if available < needed:
                 return None, wanted - available
             granted = min(wanted, available)
-            self._state_reserved(book, changes.reserved_bytes + granted)
+            self._bookings.reserve(book, changes.reserved_bytes + granted)
         return self._room.enlarge(granted, needed), 0
 
     def _begin(self) -> Limits:
@@ -304,61 +298,25 @@ class DiskLedger:
                 disk = measure_disk(self._root)
             except OSError as exc:
                 raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
-            with self._transaction() as (book, _):
+            with self._bookings.transaction() as (book, _):
                 held_bytes = book.totals().bytes
             self._limits = resolve_limits(
                 disk, held_bytes, *agree(self._root, *self._wanted, keep=self._keep_limits)
             )
+            self._bookings.limit_bytes = self._limits.size_bytes
         return self._limits
 
     def _clear_up(self) -> None:
         """Take back what dead processes had reserved."""
         dead = self._recount.find_dead()
         try:
-            with self._transaction() as (book, _):
+            with self._bookings.transaction() as (book, _):
                 self._recount.clear_up(book, dead)
             for each in dead:
                 each.bury()
         finally:
             for each in dead:
                 each.close()
-
-    @contextmanager
-    def _transaction(self, *, give_back: bool = False) -> Iterator[tuple[Book, Changes]]:
-        """Write down all that is not written yet, and do more in the same transaction."""
-        self._uses.join()
-        changes = self._room.take_changes(give_back=give_back)
-        touched, self._touched = self._touched, {}
-        try:
-            with self._accounts.transaction() as book:
-                self._write(book, changes, touched)
-                yield book, changes
-        except BaseException:
-            self._room.put_back(changes)
-            self._touched = {**touched, **self._touched}
-            raise
-        self._uses.state_reserved(self._reserved_bytes)
-        for series in changes.stored:
-            self._uses.let_go(series)
-
-    def _state_reserved(self, book: Book, size_bytes: int) -> None:
-        """Reserve in the books; in our own file never less than they say, whenever we die."""
-        self._uses.state_reserved(max(size_bytes, self._reserved_bytes))
-        book.set_reserved(self._uses.member, size_bytes, self._boot)
-        self._reserved_bytes = size_bytes
-
-    def _write(self, book: Book, changes: Changes, touched: dict[SeriesUUID, float]) -> None:
-        now_s = self._clock()
-        for series, (size_bytes, files) in changes.stored.items():
-            book.add(series, size_bytes, files, now_s)
-        for series, at_s in list(touched.items()):
-            book.touch(series, at_s)
-        opened, self._opened = self._opened, 0
-        book.count("opened", opened)
-        book.count("stored", sum(max(files, 0) for _, files in changes.stored.values()))
-        self._state_reserved(book, changes.reserved_bytes)
-        if touched and self._limits is not None and self._limits.size_bytes is not None:
-            book.demote(round(self._limits.size_bytes * PROTECTED_SHARE), now_s)
 
     def _become_due(self) -> None:
         if not self._due.is_set():
