@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import http.client
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import BinaryIO, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from idcfs.errors import StoreError, StoreUnavailableError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _TIMEOUT_S = 60.0
 """For one reply. Storing 200 MB takes about a second."""
@@ -32,12 +29,7 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._http.close()
 
     def create_bucket(self, bucket: str) -> None:

@@ -20,12 +20,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from idcfs.errors import StoreUnavailableError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 HOST: Final = "127.0.0.1"
 
@@ -184,12 +181,7 @@ class EmbeddedStore:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
     def start(self) -> None:

@@ -8,7 +8,6 @@ from idcfs.errors import IntegrityError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from idcfs.model import Checksum
 
@@ -31,13 +30,7 @@ class Body(Protocol):
 
     def __enter__(self) -> Body: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
+    def __exit__(self, *exc_info: object) -> None: ...
 
     def __iter__(self) -> Iterator[memoryview]:
         """Yield the bytes asked for as they come. Each piece is valid until the next is asked for.

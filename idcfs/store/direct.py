@@ -25,7 +25,6 @@ from idcfs.store.pages import NotAListingError, Page, bare_etag, parse_error_cod
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from idcfs.model import Checksum, Extent
     from idcfs.store.connections import Connection, Server
@@ -202,12 +201,7 @@ class DirectBody:
     def __enter__(self) -> DirectBody:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Hang up, unless the whole body was read: then the connection is kept."""
         self._answer.end()
 

@@ -30,7 +30,6 @@ from idcfs.store.s3_errors import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from types_boto3_s3.client import S3Client
     from types_boto3_s3.type_defs import (
@@ -215,12 +214,7 @@ class S3Body:
     def __enter__(self) -> S3Body:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from tests.support.mounting import DEADLINE_S
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 class NoticeSocket:
@@ -46,10 +43,5 @@ class NoticeSocket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
