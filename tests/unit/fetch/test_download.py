@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.stores import MTIME_NS, Gate, MemoryStore, in_trio, make_cont
 from tests.unit.fetch.wired import fetching
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from idcfs.cache import DiskCache
@@ -94,18 +96,26 @@ def test_nothing_is_left_after_an_error(
     assert os.listdir(there) == []
 
 
-@in_trio
-async def test_nothing_is_left_after_a_cancellation(
-    store: MemoryStore, cache: DiskCache, there: Path
-) -> None:
+@asynccontextmanager
+async def cancelled(store: MemoryStore, cache: DiskCache, path: Path) -> AsyncIterator[None]:
+    """Have a download in its midst within the block, and cancel it then."""
     ref = store.add_content(CONTENT)
     gate = Gate()
     store.between_chunks = gate.hold
     async with fetching(store, cache) as fetcher, trio.open_nursery() as downloading:
-        downloading.start_soon(fetcher.download, ref, there / "a.dcm")
+        downloading.start_soon(fetcher.download, ref, path)
         await gate.arrived()
+        yield
         downloading.cancel_scope.cancel()
         gate.open()
+
+
+@in_trio
+async def test_nothing_is_left_after_a_cancellation(
+    store: MemoryStore, cache: DiskCache, there: Path
+) -> None:
+    async with cancelled(store, cache, there / "a.dcm"):
+        pass
     assert store.ended == ["Cancelled"]
     assert os.listdir(there) == []
 
@@ -114,16 +124,9 @@ async def test_nothing_is_left_after_a_cancellation(
 async def test_the_cancellation_comes_out_even_if_nothing_can_be_removed(
     store: MemoryStore, cache: DiskCache, there: Path
 ) -> None:
-    ref = store.add_content(CONTENT)
-    gate = Gate()
-    store.between_chunks = gate.hold
-    async with fetching(store, cache) as fetcher, trio.open_nursery() as downloading:
-        downloading.start_soon(fetcher.download, ref, there / "a.dcm")
-        await gate.arrived()
+    async with cancelled(store, cache, there / "a.dcm"):
         for name in os.listdir(there):
             (there / name).unlink()
-        downloading.cancel_scope.cancel()
-        gate.open()
 
 
 @pytest.mark.parametrize("wrong", [2, 3])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -9,6 +11,9 @@ from trio.testing import wait_all_tasks_blocked
 from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.fetch.flights import Flights
 from tests.support.stores import in_trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 
 class Job:
@@ -163,32 +168,18 @@ def test_an_error_reaches_every_waiter_and_not_the_nursery(error: Exception) -> 
     run()
 
 
+async def sleep_in_a_nursery() -> int:
+    async with trio.open_nursery() as inner:
+        inner.start_soon(trio.sleep_forever)
+        inner.start_soon(trio.sleep_forever)
+    return 1
+
+
+@pytest.mark.parametrize("job", [Job(), sleep_in_a_nursery])
 @in_trio
-async def test_the_end_of_the_services_is_an_error_of_those_who_wait() -> None:
-    async with trio.open_nursery() as services:
-        flights: Flights[str, int] = Flights(services)
-
-        async def stop() -> None:
-            await wait_all_tasks_blocked()
-            services.cancel_scope.cancel()
-
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as waiting:
-                waiting.start_soon(stop)
-                with pytest.raises(StoreUnavailableError, match="shutting down"):
-                    await flights.run("key", Job())
-            with pytest.raises(StoreUnavailableError, match="shutting down"):
-                await flights.run("other", Job())
-
-
-@in_trio
-async def test_a_job_cancelled_inside_a_nursery_of_its_own_is_an_error_too() -> None:
-    async def job() -> int:
-        async with trio.open_nursery() as inner:
-            inner.start_soon(trio.sleep_forever)
-            inner.start_soon(trio.sleep_forever)
-        return 1
-
+async def test_the_end_of_the_services_is_an_error_of_those_who_wait(
+    job: Callable[[], Awaitable[int]],
+) -> None:
     async with trio.open_nursery() as services:
         flights: Flights[str, int] = Flights(services)
 
@@ -201,6 +192,8 @@ async def test_a_job_cancelled_inside_a_nursery_of_its_own_is_an_error_too() -> 
                 waiting.start_soon(stop)
                 with pytest.raises(StoreUnavailableError, match="shutting down"):
                     await flights.run("key", job)
+            with pytest.raises(StoreUnavailableError, match="shutting down"):
+                await flights.run("other", Job())
 
 
 @in_trio
