@@ -21,6 +21,7 @@ from idcfs.cache.bookings import Bookings
 from idcfs.cache.census import forget_census
 from idcfs.cache.eviction import Evicted, Eviction
 from idcfs.cache.inventory import count_series
+from idcfs.cache.later import Later
 from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount
@@ -88,8 +89,8 @@ class DiskLedger:
         """The last series that was looked at whether it can be counted again."""
         self.pins = Pins(root)
         self._uses = Uses(self._directory)
-        self._due = threading.Event()
-        self._room = Room(self._uses, self._become_due)
+        self._flushing = Later(self._flush_on, flush_s)
+        self._room = Room(self._uses, self._flushing.ask)
         self._recount = Recount(root, self._uses.locks)
         self._accounts = Accounts(self._directory, fill=self._recount.fill)
         self._bookings = Bookings(self._accounts, self._uses, self._room, clock)
@@ -102,17 +103,10 @@ class DiskLedger:
         )
         self._books = threading.Lock()
         """Held by the one thread of this process that uses the shared books."""
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        if flush_s is not None:
-            self._thread = threading.Thread(
-                target=self._keep_flushing, args=(flush_s,), name="idcfs-ledger", daemon=True
-            )
-            self._thread.start()
 
     def prepare(self) -> None:
         """Have the books looked into soon, in the background: lost ones take a while to count."""
-        self._become_due()
+        self._flushing.ask()
 
     # What happens object by object.
 
@@ -132,7 +126,7 @@ class DiskLedger:
     def touch(self, series: SeriesUUID) -> None:
         """See `Ledger.touch`."""
         self._bookings.touch(series)
-        self._become_due()
+        self._flushing.ask()
 
     def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
         """See `Ledger.dropped`."""
@@ -148,6 +142,11 @@ class DiskLedger:
                 self._recount.count_unused(book, series)
             # Some may stay in use for long, and the others are not to wait for them.
             self._recounted = page[-1] if len(page) == _RECOUNTED_AT_ONCE else None
+
+    def _flush_on(self) -> None:
+        self.flush()
+        if not self._room.is_empty:
+            self._flushing.ask()
 
     def limits(self) -> Limits:
         """Return the limits that this process keeps to. Blocks; raises CacheError."""
@@ -201,10 +200,7 @@ class DiskLedger:
 
     def close(self) -> None:
         """See `Ledger.close`."""
-        self._closing.set()
-        self._due.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._flushing.close()
         with self._books:
             try:
                 if self._limits is not None or not self._bookings.is_empty:
@@ -317,25 +313,3 @@ class DiskLedger:
         finally:
             for each in dead:
                 each.close()
-
-    def _become_due(self) -> None:
-        if not self._due.is_set():
-            self._due.set()
-
-    def _keep_flushing(self, flush_s: float) -> None:
-        """Write down what happens, seconds later, until the end."""
-        failing = False
-        while True:
-            self._due.wait()
-            if self._closing.wait(flush_s):
-                return
-            self._due.clear()
-            try:
-                self.flush()
-                failing = False
-            except Exception as exc:  # the thread must go on: the disk may come back
-                log = logger.debug if failing else logger.warning
-                log("%s", exc, exc_info=not isinstance(exc, CacheError))
-                failing = True
-            if failing or not self._room.is_empty:
-                self._due.set()

@@ -7,24 +7,23 @@ tells how full the cache is. Who finds it full counts it, and makes room (`idcfs
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from idcfs.cache.book import Account, Hits, Totals
 from idcfs.cache.census import find_members, forget_census, occupied_bytes, read_census
 from idcfs.cache.eviction import Evicted
-from idcfs.cache.inventory import OBJECTS, PARTIAL
+from idcfs.cache.later import Later
 from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, want_count
 from idcfs.cache.room import needed_bytes, piece_bytes
+from idcfs.cache.shared_room import SharedRoom
 from idcfs.cache.shared_scratch import ALIVE
+from idcfs.cache.shared_uses import SharedUses
 from idcfs.cache.sweep import STALE_S, Sweep
 from idcfs.errors import CacheError
 from idcfs.model import SeriesUUID
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
     from idcfs.cache.ledger import Reservation
     from idcfs.cache.shared_scratch import SharedScratch
-
-logger = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10.0
 
@@ -83,11 +80,9 @@ class SharedLedger:
         self._skew_s = 0.0
         self._limits: Limits | None = None
         self.pins = Pins(root)
-        self._lock = threading.Lock()
-        self._free = self._outstanding = self._taken = self._wished = 0
-        self._idle = True
-        self._in_use: Counter[SeriesUUID] = Counter()
-        self._touched: set[SeriesUUID] = set()
+        self._room = SharedRoom()
+        self._wished = 0
+        self._uses = SharedUses(root)
         self._stating = threading.Lock()
         """Held from looking to telling, so that nothing older is told later."""
         self._asking = threading.Lock()
@@ -96,18 +91,13 @@ class SharedLedger:
             root,
             scratch=scratch,
             pins=self.pins,
-            in_use=self._is_in_use,
+            in_use=self._uses.__contains__,
             now_s=self._now_s,
             stale_s=stale_s,
         )
         self._in_vain_until_s = 0.0
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        if heartbeat_s is not None:
-            self._thread = threading.Thread(
-                target=self._keep_beating, args=(heartbeat_s,), name="idcfs-ledger", daemon=True
-            )
-            self._thread.start()
+        self._heartbeat = Later(self._beat_on, heartbeat_s)
+        self._heartbeat.ask()
 
     def prepare(self) -> None:
         """Nothing: there are no books that could be lost."""
@@ -117,36 +107,25 @@ class SharedLedger:
     def reserve(self, size_bytes: int) -> Reservation:
         """See `Ledger.reserve`."""
         needed = needed_bytes(size_bytes)
-        if not self._use_free(needed):
-            with self._asking:
-                if not self._use_free(needed):
-                    self._enlarge(needed)
-        return _Reservation(self._settle, needed)
+        if (reservation := self._room.take(needed)) is not None:
+            return reservation
+        with self._asking:
+            return self._room.take(needed) or self._enlarge(needed)
 
     def hold(self, series: SeriesUUID) -> None:
         """Spare the series here, and soon show the others that it is in use."""
-        with self._lock:
-            self._in_use[series] += 1
+        self._uses.hold(series)
 
     def let_go(self, series: SeriesUUID) -> None:
         """See `Ledger.let_go`."""
-        with self._lock:
-            self._in_use[series] -= 1
-            if self._in_use[series] <= 0:
-                del self._in_use[series]
+        self._uses.let_go(series)
 
     def touch(self, series: SeriesUUID) -> None:
         """See `Ledger.touch`."""
-        with self._lock:
-            self._touched.add(series)
+        self._uses.touch(series)
 
     def dropped(self, series: SeriesUUID, size_bytes: int, files: int = 0) -> None:
         """Nothing: somebody else may have removed it too, and the next count will tell."""
-
-    def _settle(self, reserved_bytes: int, stored_bytes: int) -> None:
-        with self._lock:
-            self._outstanding -= reserved_bytes
-            self._free += reserved_bytes - stored_bytes
 
     # Looking in, and telling.
 
@@ -193,33 +172,22 @@ class SharedLedger:
 
     def close(self) -> None:
         """See `Ledger.close`."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._write_uses()
+        self._heartbeat.close()
+        self._uses.show()
 
     # Room.
 
-    def _use_free(self, needed: int) -> bool:
-        with self._lock:
-            self._idle = False
-            if needed > self._free:
-                return False
-            self._free -= needed
-            self._outstanding += needed
-            return True
-
-    def _enlarge(self, needed: int) -> None:
+    def _enlarge(self, needed: int) -> Reservation:
         limits = self.limits()
         if limits.size_bytes is not None and needed > limits.size_bytes:
             raise CacheError(
                 f"an object of {needed:,} bytes is larger than the cache may get "
                 f"({limits.size_bytes:,} bytes)"
             )
-        self._give_back()  # the remnant may be what is lacking
+        self._room.give_back()  # the remnant may be what is lacking
         end_s = time.monotonic() + self._patience_s
         try:
-            while not self._take(needed, limits):
+            while (reservation := self._take(needed, limits)) is None:
                 if time.monotonic() < self._in_vain_until_s:
                     raise CacheError(Evicted().tell_why(needed, limits))
                 evicted = self._sweep.make_room(needed, limits)
@@ -228,28 +196,21 @@ class SharedLedger:
                 elif evicted is None or not (evicted.series or self._fits(needed, limits)):
                     self._in_vain_until_s = time.monotonic() + _VAIN_S
                     raise CacheError((evicted or Evicted()).tell_why(needed, limits))
+            return reservation
         except OSError as exc:
             raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
 
-    def _give_back(self) -> None:
-        with self._lock:
-            self._taken -= self._free
-            self._free = 0
-
-    def _take(self, needed: int, limits: Limits) -> bool:
-        """Take a piece of room, or only what is needed; tell whether it could be had."""
+    def _take(self, needed: int, limits: Limits) -> Reservation | None:
+        """Take a piece of room, or only what is needed, if it can be had."""
         try:
             for wanted in (max(needed, piece_bytes(limits, measure_disk(self._root))), needed):
                 self._wished = wanted
                 self._state()  # before looking: of two who do so at once, one sees the other
                 if self._fits(wanted, limits, said_bytes=wanted):
-                    with self._lock:
-                        self._taken += wanted
-                        self._free += wanted - needed
-                        self._outstanding += needed
+                    reservation = self._room.enlarge(wanted, needed)
                     want_count(self._root)
-                    return True
-            return False
+                    return reservation
+            return None
         finally:
             self._wished = 0
             self._state()
@@ -269,11 +230,10 @@ class SharedLedger:
     def _state(self) -> None:
         """Tell the others what is taken, and what is wanted. Raises CacheError."""
         with self._stating:
-            with self._lock:
-                taken = self._taken + self._wished
-                written = self._taken - self._free - self._outstanding
+            wished = self._wished  # first: once it has been taken, it is wished no more
+            taken, written = self._room.figures()
             try:
-                self._scratch.state(taken, written)
+                self._scratch.state(taken + wished, written)
                 self._skew_s = (self._scratch.path / ALIVE).stat().st_mtime - self._clock()
             except OSError as exc:
                 message = f"cannot write to {self._scratch.path}: {exc.strerror}"
@@ -283,41 +243,18 @@ class SharedLedger:
         """Return the time by the server's clock, as our last sign of life told it."""
         return self._clock() + self._skew_s
 
-    def _is_in_use(self, series: SeriesUUID) -> bool:
-        with self._lock:
-            return series in self._in_use
-
     # Signs of life.
 
-    def _keep_beating(self, heartbeat_s: float) -> None:
-        failing = False
-        while not self._closing.wait(heartbeat_s):
-            try:
-                self.beat()
-                failing = False
-            except Exception as exc:  # the thread must go on: the server may come back
-                log = logger.debug if failing else logger.warning
-                log("%s", exc, exc_info=not isinstance(exc, CacheError))
-                failing = True
+    def _beat_on(self) -> None:
+        self.beat()
+        self._heartbeat.ask()
 
     def beat(self) -> None:
         """Show that this process lives, and what it uses. Blocks; raises CacheError."""
-        if self._idle and not self._outstanding:
-            self._give_back()
-        self._idle = True
+        self._room.give_back_if_idle()
         self._state()
-        self._write_uses()
+        self._uses.show()
         self._trim_parts()
-
-    def _write_uses(self) -> None:
-        """Renew the times of the series that were used. Never raises."""
-        with self._lock:
-            used = self._touched | set(self._in_use)
-            self._touched = set()
-        for series in used:
-            for tree in (OBJECTS, PARTIAL):
-                with suppress(OSError, ValueError):
-                    os.utime(self._root / tree / series[:2] / series)
 
     def _trim_parts(self) -> None:
         """Remove pieces of objects that are not open, the oldest first, if they are too many."""
@@ -328,29 +265,6 @@ class SharedLedger:
                 return
             series = sorted(self._scratch.parts.iterdir(), key=lambda path: path.stat().st_mtime)
             for path in series:
-                if excess > 0 and not self._is_in_use(SeriesUUID(path.name)):
+                if excess > 0 and SeriesUUID(path.name) not in self._uses:
                     excess -= occupied_bytes(path)
                     shutil.rmtree(path, ignore_errors=True)
-
-
-class _Reservation:
-    """A `Reservation` out of what a `SharedLedger` has taken."""
-
-    __slots__ = ("_reserved", "_settle")
-
-    def __init__(self, settle: Callable[[int, int], None], size_bytes: int) -> None:
-        self._settle = settle
-        self._reserved: int | None = size_bytes
-
-    def settle(self, series: SeriesUUID, stored_bytes: int, new_files: int = 0) -> None:
-        """See `Reservation.settle`."""
-        self._end(stored_bytes)
-
-    def release(self) -> None:
-        """See `Reservation.release`."""
-        self._end(0)
-
-    def _end(self, stored_bytes: int) -> None:
-        reserved, self._reserved = self._reserved, None
-        if reserved is not None:
-            self._settle(reserved, stored_bytes)
