@@ -22,7 +22,7 @@ from idcfs.cache.census import forget_census
 from idcfs.cache.eviction import Evicted, Eviction
 from idcfs.cache.inventory import count_series
 from idcfs.cache.later import Later
-from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
+from idcfs.cache.limits import Limits, agree, measure_disk_of, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount
 from idcfs.cache.room import Room, needed_bytes, piece_bytes
@@ -52,7 +52,6 @@ BOOKS_PATIENCE_S = 600.0
 directories are in memory, and minutes if a slow disk must be asked for each."""
 
 _RETRY_S = 0.05
-_RECOUNTED_AT_ONCE = 8
 
 
 class DiskLedger:
@@ -85,8 +84,6 @@ class DiskLedger:
         self._books_patience_s = books_patience_s
         self._waited_in_vain = False
         self._limits: Limits | None = None
-        self._recounted: SeriesUUID | None = None
-        """The last series that was looked at whether it can be counted again."""
         self.pins = Pins(root)
         self._uses = Uses(self._directory)
         self._flushing = Later(self._flush_on, flush_s)
@@ -137,11 +134,7 @@ class DiskLedger:
     def flush(self) -> None:
         """Write down what is not written yet. Blocks; raises CacheError."""
         with self._opened() as book:
-            page = book.to_recount(_RECOUNTED_AT_ONCE, self._recounted)
-            for series in page:
-                self._recount.count_unused(book, series)
-            # Some may stay in use for long, and the others are not to wait for them.
-            self._recounted = page[-1] if len(page) == _RECOUNTED_AT_ONCE else None
+            self._recount.count_again(book)
 
     def _flush_on(self) -> None:
         self.flush()
@@ -239,11 +232,7 @@ class DiskLedger:
             if (reservation := self._room.take(needed)) is not None:
                 return reservation  # another thread has enlarged it meanwhile
             limits = self._begin()
-            if limits.size_bytes is not None and needed > limits.size_bytes:
-                raise CacheError(
-                    f"an object of {needed:,} bytes is larger than the cache may get "
-                    f"({limits.size_bytes:,} bytes)"
-                )
+            limits.require_possible(needed)
             end = time.monotonic() + (0 if self._waited_in_vain else self._patience_s)
             while (reservation := self._ask(limits, needed)[0]) is None:
                 reservation, evicted = self._evict_for(limits, needed)
@@ -268,10 +257,7 @@ class DiskLedger:
 
     def _ask(self, limits: Limits, needed: int) -> tuple[RoomReservation | None, int]:
         """Take a piece of room from the books; else return how much is lacking."""
-        try:
-            disk = measure_disk(self._root)
-        except OSError as exc:
-            raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+        disk = measure_disk_of(self._root)
         wanted = max(needed, piece_bytes(limits, disk))
         forget_census(self._root)  # of those who share the cache without these books
         # The remnant goes back first: it may be what is lacking.
@@ -290,10 +276,7 @@ class DiskLedger:
         """At the first use of the books: see what they hold, and settle the limits."""
         if self._limits is None:
             self._clear_up()
-            try:
-                disk = measure_disk(self._root)
-            except OSError as exc:
-                raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+            disk = measure_disk_of(self._root)
             with self._bookings.transaction() as (book, _):
                 held_bytes = book.totals().bytes
             self._limits = resolve_limits(

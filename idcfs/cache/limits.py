@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.errors import UsageError
+from idcfs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,14 @@ class Limits:
     min_free_bytes: int
     """What it leaves free on its file system."""
 
+    def require_possible(self, needed_bytes: int) -> None:
+        """Raise CacheError for what is not to be had, whatever is evicted for it."""
+        if self.size_bytes is not None and needed_bytes > self.size_bytes:
+            raise CacheError(
+                f"an object of {needed_bytes:,} bytes is larger than the cache may get "
+                f"({self.size_bytes:,} bytes)"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:
@@ -61,6 +69,14 @@ def measure_disk(path: Path) -> Disk:
     existing = next(each for each in (path, *path.parents) if each.exists())
     status = os.statvfs(existing)
     return Disk(status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+
+
+def measure_disk_of(root: Path) -> Disk:
+    """Return the same of a cache directory. Raises CacheError."""
+    try:
+        return measure_disk(root)
+    except OSError as exc:
+        raise CacheError(f"cannot examine {root}: {exc.strerror}") from exc
 
 
 def parse_amount(text: str, disk_bytes: int) -> int | None:

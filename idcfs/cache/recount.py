@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 _WANTED = "count"
 """The file that says that the books are not right."""
 
+_PAGE = 8
+"""Series that are counted again in one transaction, which others wait for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
@@ -58,6 +61,8 @@ class Recount:
         self._root = root
         self._locks = locks
         self._members = root / "ledger" / "members"
+        self._counted_again: SeriesUUID | None = None
+        """The last series that was looked at whether it can be counted again."""
         self.is_counting = False
         """Whether everything is being counted, and there is something to count."""
 
@@ -101,11 +106,15 @@ class Recount:
             book.set_reserved(member, reserved_bytes, boot_id())
         self.count_all(book)
 
-    def count_unused(self, book: Book, series: SeriesUUID) -> None:
-        """Count one series, unless somebody uses it; then it is still to be counted."""
-        with self._locks.excluding(series) as unused:
-            if unused:
-                self._count(book, series)
+    def count_again(self, book: Book) -> None:
+        """Count some of the series that are to be counted again, if nobody uses them now."""
+        page = book.to_recount(_PAGE, self._counted_again)
+        for series in page:
+            with self._locks.excluding(series) as unused:
+                if unused:
+                    self._count(book, series)
+        # Some may stay in use for long, and the others are not to wait for them.
+        self._counted_again = page[-1] if len(page) == _PAGE else None
 
     def _count_at_once(self, book: Book, series: SeriesUUID) -> None:
         """Count one series, also in use, as there may be what nobody else will tell of.

@@ -17,7 +17,7 @@ from idcfs.cache.book import Account, Hits, Totals
 from idcfs.cache.census import find_members, forget_census, occupied_bytes, read_census
 from idcfs.cache.eviction import Evicted
 from idcfs.cache.later import Later
-from idcfs.cache.limits import Limits, agree, measure_disk, resolve_limits
+from idcfs.cache.limits import Limits, agree, measure_disk, measure_disk_of, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, want_count
 from idcfs.cache.room import needed_bytes, piece_bytes
@@ -132,10 +132,7 @@ class SharedLedger:
     def limits(self) -> Limits:
         """See `Books.limits`."""
         if self._limits is None:
-            try:
-                disk = measure_disk(self._root)
-            except OSError as exc:
-                raise CacheError(f"cannot examine {self._root}: {exc.strerror}") from exc
+            disk = measure_disk_of(self._root)
             census = read_census(self._root)
             held_bytes = census.with_all(find_members(self._root)) if census else 0
             self._limits = resolve_limits(
@@ -179,11 +176,7 @@ class SharedLedger:
 
     def _enlarge(self, needed: int) -> Reservation:
         limits = self.limits()
-        if limits.size_bytes is not None and needed > limits.size_bytes:
-            raise CacheError(
-                f"an object of {needed:,} bytes is larger than the cache may get "
-                f"({limits.size_bytes:,} bytes)"
-            )
+        limits.require_possible(needed)
         self._room.give_back()  # the remnant may be what is lacking
         end_s = time.monotonic() + self._patience_s
         try:
