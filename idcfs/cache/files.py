@@ -32,6 +32,12 @@ _FICLONE = 0x40049409
 """Of linux/fs.h: has one file share the blocks of another, until one of the two is written to
 (Btrfs, XFS and others). `fcntl.FICLONE` is in Python from 3.13."""
 
+_UNRESVSP = 0x4030582B
+"""FS_IOC_UNRESVSP of linux/falloc.h: makes a hole. Python has no fallocate(2) that does."""
+
+_SPACE = struct.Struct("@hhqqiI16x")
+"""struct space_resv of linux/falloc.h: type, whence, start, length, and what nobody reads."""
+
 _PATIENCE_S = 5.0
 """How long the lock of one file is waited for: it is held for microseconds, unless its holder
 was stopped meanwhile."""
@@ -107,6 +113,11 @@ def write_fully(fd: int, content: bytes | memoryview, offset: int) -> None:
     while view:
         count = os.pwrite(fd, view, offset)
         view, offset = view[count:], offset + count
+
+
+def make_hole(fd: int, start: int, length: int) -> None:
+    """Give the disk back what whole pages of a file occupy. Raises OSError if it cannot."""
+    fcntl.ioctl(fd, _UNRESVSP, _SPACE.pack(0, os.SEEK_SET, start, length, 0, 0))
 
 
 def try_lock(fd: int, start: int, length: int, *, exclusive: bool = True) -> bool:

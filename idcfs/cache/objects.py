@@ -212,7 +212,7 @@ class DiskObject:
     def _make_writer(
         self, extent: Extent, reservation: Reservation, claimed: int, given_up: Callable[[], bool]
     ) -> UnitWriter:
-        own_path, block_bytes = None, sizes.BLOCK_BYTES
+        own_path, partial, block_bytes = None, None, sizes.BLOCK_BYTES
         held = self._held
         if self._comes_whole(extent):
             try:
@@ -221,7 +221,7 @@ class DiskObject:
                 raise _cannot_write(exc) from exc
             file = Descriptor(fd)
         elif held is not None:
-            file, block_bytes = held.file, held.blocks.block_bytes
+            file, partial, block_bytes = held.file, held.partial, held.blocks.block_bytes
         else:
             raise CacheError(f"{self._path} was dropped before it could be written")
         return UnitWriter(
@@ -230,6 +230,7 @@ class DiskObject:
             extent,
             file=file,
             block_bytes=block_bytes,
+            partial=partial,
             own_path=own_path,
             reservation=reservation,
             claimed_units=claimed,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
-from idcfs.cache.files import OPENING, Descriptor, remove_same, write_fully
+from idcfs.cache.files import OPENING, Descriptor, make_hole, remove_same, write_fully
 from idcfs.cache.scratch import move, remove_quietly
 from idcfs.errors import CacheError
 from idcfs.model import Extent
@@ -97,6 +97,22 @@ class PartialFile:
         with self._paths.locked(self.file.number):
             self.require_live()
             self._write_records(numbers.start, [(0, 0)] * len(numbers))
+
+    def free(self, extent: Extent) -> None:
+        """Give the disk back what was written of blocks that are not stored.
+
+        Nobody else may be writing them. Raises as `record`.
+        """
+        numbers = self.blocks.numbers(extent)
+        with self._paths.locked(self.file.number):
+            self.require_live()
+            offset = _table_offset(self._size) + _RECORD.size * numbers.start
+            table = os.pread(self.file.number, _RECORD.size * len(numbers), offset)
+            for number, (checksum, masked) in zip(numbers, _RECORD.iter_unpack(table), strict=True):
+                if checksum ^ masked != _MASK:
+                    block = self.blocks.extent_of(range(number, number + 1))
+                    pages = -(-block.length // _PAGE_BYTES) * _PAGE_BYTES  # to where the table is
+                    make_hole(self.file.number, block.offset, pages)
 
     def write_table(self) -> None:
         """Write down what is known of all blocks. The file is locked. Raises OSError."""

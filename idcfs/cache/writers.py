@@ -7,6 +7,7 @@ object.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from contextlib import suppress
@@ -16,14 +17,18 @@ from idcfs.cache.blocks import Summing
 from idcfs.cache.files import write_fully
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import CacheError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from idcfs.cache.files import Descriptor
     from idcfs.cache.ledger import Reservation
+    from idcfs.cache.partial import PartialFile
     from idcfs.model import Checksum, Extent, ObjectRef
+
+logger = logging.getLogger(__name__)
+
+_PAGE_BYTES = 4096
 
 
 class WriterTarget(Protocol):
@@ -49,6 +54,7 @@ class UnitWriter:
         *,
         file: Descriptor,
         block_bytes: int,
+        partial: PartialFile | None,
         own_path: Path | None,
         reservation: Reservation,
         claimed_units: int,
@@ -66,6 +72,8 @@ class UnitWriter:
         self.given_up = given_up
         self.covers_whole = extent == ref.whole
         self._target = target
+        self._series = ref.series
+        self._partial = partial
         self._check = ContentCheck(ref, extent)
         self._summing = Summing(block_bytes)
         self._offset = extent.offset
@@ -104,6 +112,9 @@ class UnitWriter:
             self._ended = True
         try:
             self._target.store(self)
+        except CacheError:
+            self._give_back()
+            raise
         finally:
             self._target.forget_writer(self)
 
@@ -117,7 +128,24 @@ class UnitWriter:
                 # Gives a full disk its space back, even while somebody holds the file open.
                 with suppress(OSError):
                     os.ftruncate(self.file.number, 0)
+        self._give_back()
         self._target.forget_writer(self)
+
+    def _give_back(self) -> None:
+        """Leave nothing in a partial file that is not stored, or have it in the books."""
+        if self._partial is None:
+            return
+        try:
+            if self.claimed_units:
+                self._partial.free(self.extent)
+                return
+            # Who has claimed them may be writing the same.
+        except CacheError:
+            return  # the file has been removed, or is whole
+        except OSError as exc:
+            logger.debug("cannot make a hole in %s: %s", self._partial.path, exc.strerror)
+        length = self._offset - self.extent.offset
+        self.reservation.settle(self._series, -(-length // _PAGE_BYTES) * _PAGE_BYTES)
 
     def _require_current(self) -> None:
         if self._ended:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache import DiskCache, completion, sums, units
+from idcfs.cache import DiskCache, completion, partial, sums, units
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
 from tests.unit.cache.ledgers import booked_and_reserved, in_books, on_disk, quiet
-from tests.unit.cache.steps import path_of, store
+from tests.unit.cache.steps import path_of, store, store_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,3 +103,35 @@ def test_checksums_of_what_is_adopted_come_into_the_books(
     cache.open(ref).close()
     ledgers[0].flush()
     assert in_books(ledgers[1]) == on_disk(root)
+
+
+@pytest.mark.parametrize("has_holes", [True, False])
+def test_what_a_transfer_leaves_behind_is_not_there_or_in_the_books(
+    root: Path,
+    ledgers: tuple[DiskLedger, DiskLedger],
+    monkeypatch: pytest.MonkeyPatch,
+    has_holes: bool,
+) -> None:
+    content = make_content(9 << 20)
+    ref = make_ref(content)
+    held = DiskCache(root, ledger=ledgers[0]).open(ref)
+    store(held, content, Extent(0, 1 << 20))
+    if not has_holes:
+        monkeypatch.setattr(partial, "make_hole", refuse)
+    for offset in (1 << 20, 4 << 20):
+        writer = held.writer(Extent(offset, 2 << 20))
+        assert writer is not None
+        writer.write(memoryview(content)[offset : offset + (1 << 20) + 5])
+        writer.abort()
+    ledgers[0].flush()
+    left = 2 * ((1 << 20) + 4096)
+    assert in_books(ledgers[1])[ref.series] == (1 << 20) + 4096 + (0 if has_holes else left)
+    assert on_disk(root) == in_books(ledgers[1])
+    assert held.read(Extent(0, 1 << 20)) == content[: 1 << 20]
+    store_all(held, ref, content)
+    assert held.read(ref.whole) == content
+    held.close()
+
+
+def refuse(fd: int, start: int, length: int) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
