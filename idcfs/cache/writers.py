@@ -17,6 +17,7 @@ from idcfs.cache.blocks import Summing
 from idcfs.cache.files import write_fully
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import CacheError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
