@@ -111,8 +111,9 @@ class PartialFile:
             for number, (checksum, masked) in zip(numbers, _RECORD.iter_unpack(table), strict=True):
                 if checksum ^ masked != _MASK:
                     block = self.blocks.extent_of(range(number, number + 1))
-                    pages = -(-block.length // _PAGE_BYTES) * _PAGE_BYTES  # to where the table is
-                    make_hole(self.file.number, block.offset, pages)
+                    # The last page is shared with nothing: the table begins behind it.
+                    end = _table_offset(self._size) if block.end == self._size else block.end
+                    make_hole(self.file.number, block.offset, end - block.offset)
 
     def write_table(self) -> None:
         """Write down what is known of all blocks. The file is locked. Raises OSError."""
