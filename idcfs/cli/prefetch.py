@@ -79,6 +79,13 @@ if TYPE_CHECKING:
     help="Files fetched at once; without it, as many as the link gains from (up to 128).",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="Processes that share the work; without it, where there is much to fetch, up to 8: one"
+    " for each processor where files are small, else for two. --exec, --from-dir and --limit-rate"
+    " take one.",
+)
+@click.option(
     "--verify",
     type=click.Choice(["full", "length"]),
     default="full",
@@ -141,6 +148,7 @@ def prefetch(
     dry_run: bool,
     recheck: bool,
     jobs: int | None,
+    processes: int | None,
     verify: Literal["length", "full"],
     limit_rate: str | None,
     report_path: Path | None,
@@ -175,6 +183,7 @@ def prefetch(
         endpoint_url=endpoint_url,
         source=source,
         jobs=jobs,
+        processes=processes,
         verify=Verify.FULL if recheck else Verify(verify),
         cache_size=cache_size,
         cache_shared=cache_shared,

@@ -82,8 +82,9 @@ class ClusterPrefetch(SelectedPrefetch):
             smallest, largest = _PIECE_BYTES
             piece_bytes = min(max(self.size.size_bytes // (_PIECES * threads), smallest), largest)
             pieces = split(self._placed(), piece_bytes)
-            request = replace(self._request, report_path=None)
+            request = replace(self._request, report_path=None, processes=1)
             _Spread(client, request, outcome, note, observe).run(pieces, _WAITING * threads)
+            outcome.tell_untried()
         return outcome
 
 

@@ -13,6 +13,11 @@ FIRST: Final = 32
 MOST: Final = 128
 """Of small files, more threads than that take the processor longer than they save."""
 
+MOST_TOGETHER: Final = 256
+"""Of several processes. More connections are a burden for the store."""
+
+_LEAST_EACH: Final = 8
+
 FILE_BYTES: Final = 128 << 10
 """What a file counts besides its bytes: in as long as a small one takes to be asked for,
 a connection moves some such bytes."""
@@ -56,6 +61,14 @@ class Concurrency:
     def fixed(cls, jobs: int) -> Concurrency:
         """Return one that always allows `jobs`, whatever happens."""
         return cls(least=jobs, first=jobs, most=jobs)
+
+    @classmethod
+    def shared(cls, jobs: int | None, processes: int) -> Concurrency:
+        """Return one for each of several processes, which always allows `jobs` if that is said."""
+        if jobs is not None:
+            return cls.fixed(jobs)
+        most = min(MOST, max(MOST_TOGETHER // processes, _LEAST_EACH))
+        return cls(first=min(most, max(FIRST // processes, _LEAST_EACH)), most=most)
 
     def push_back(self) -> None:
         """Note that the store asks for fewer requests."""

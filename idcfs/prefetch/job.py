@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,9 +16,10 @@ from idcfs.prefetch.commands import Done, SeriesCommands
 from idcfs.prefetch.concurrency import FILE_BYTES, Concurrency
 from idcfs.prefetch.metered import MeteredStore
 from idcfs.prefetch.patience import NO_PATIENCE, Patience, PatiencePolicy
-from idcfs.prefetch.pipeline import Pipeline
+from idcfs.prefetch.pipeline import BATCH_SERIES, HOPELESS_FAILURES, Pipeline
 from idcfs.prefetch.recheck import OnlyExamined
 from idcfs.prefetch.report import reporting
+from idcfs.prefetch.sharing import process_count
 from idcfs.prefetch.sources import LISTING_THREADS, make_store
 from idcfs.prefetch.stopping import noted_signals, stop_at_signal
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 _DISK_THREADS = 16
 _OBSERVED_EVERY_S = 0.2
+
+_HOPELESS_EACH = 6
+"""The least number of failures in a row that ends one of several processes, and so all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class PrefetchRequest:
     """Files that were fetched elsewhere; nothing but listings then comes from the store."""
     only_examine: bool = False
     """Fetch nothing, and call a failure what is missing or not right."""
+    processes: int | None = 1
+    """How many share the work; None for as many as there are processors, where that pays."""
     streaming: Streaming | None = None
     """What is done with each series in `download_dir`, and in what batches they come."""
 
@@ -113,8 +119,14 @@ def run_prefetch(
     ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
     bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
+    count, bring = process_count(request, outcome), bring_series
+    if count > 1:
+        from idcfs.prefetch.company import bring_together
+
+        bring = bring_together
     with reporting(request.report_path, outcome) as note:
-        bring_series(request, placed, outcome, observe, layout, note)
+        bring(replace(request, processes=count), placed, outcome, observe, layout, note)
+        outcome.tell_untried()
 
 
 def bring_series(
@@ -125,8 +137,12 @@ def bring_series(
     layout: Layout,
     note: Note,
 ) -> None:
-    """Do what `run_prefetch` does; `note` is told of each file in the place of a report."""
-    concurrency = Concurrency.fixed(request.jobs) if request.jobs else Concurrency()
+    """Do what `run_prefetch` does, in this process; `note` is told of each file.
+
+    What `request` says of processes tells how many share the store.
+    """
+    processes = request.processes or 1
+    concurrency = Concurrency.shared(request.jobs, processes)
     store = make_store(request, layout, concurrency)
     cache = open_cache(
         request.cache_dir,
@@ -146,6 +162,7 @@ def bring_series(
         observe=observe,
         note=note,
         concurrency=concurrency,
+        processes=processes,
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
         patience_policy=PatiencePolicy() if request.from_dir is None else NO_PATIENCE,
     )
@@ -203,6 +220,7 @@ async def prefetch(
     observe: Observer,
     note: Note,
     concurrency: Concurrency,
+    processes: int = 1,
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
     patience_policy: PatiencePolicy = NO_PATIENCE,
@@ -230,6 +248,9 @@ async def prefetch(
             outcome=outcome,
             jobs=concurrency.most,
             note=note,
+            listers=max(2, LISTING_THREADS // processes),
+            series_at_once=1 if processes > 1 else BATCH_SERIES,
+            hopeless_failures=max(_HOPELESS_EACH, HOPELESS_FAILURES // processes),
         )
         try:
             stopped = [pipeline] if commands is None else [pipeline, commands]

@@ -54,7 +54,7 @@ def failed_series(series: Series, reason: str, file_count: int, place: str | Non
 
 @dataclass(slots=True)
 class Outcome:
-    """Figures of one prefetch. Changed on the trio thread only, so they may be read at any time.
+    """Figures of one prefetch. Changed by one thread at a time; they may be read at any time.
 
     Totals are the index's until the listings of all series are there.
     """
@@ -97,6 +97,11 @@ class Outcome:
         else:
             self.present_files += 1
             self.present_bytes += ending.size_bytes or 0
+
+    def tell_untried(self) -> None:
+        """Add to the reason for giving up, once all has ended, what was not tried for it."""
+        if self.gave_up is not None:
+            self.gave_up += f" ({self.untried_files:,} of them were not tried)"
 
     def skip(self, series: Series) -> None:
         """Leave out a series of which nothing is to be done."""

@@ -34,14 +34,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LISTERS = 8
-"""Series listed at once. Listings cost the server more than files, and the files of one
-series keep the others busy for a while."""
+BATCH_SERIES = 500
+"""Series taken from the index at once, where nobody else takes of them."""
 
-_BATCH_SERIES = 500
-"""Series taken from the index at once."""
-
-_HOPELESS_FAILURES = 24
+HOPELESS_FAILURES = 24
 """So many failures in a row that would meet every file end the job: a store that is gone,
 or a full disk."""
 
@@ -76,6 +72,12 @@ class Pipeline:
     """Files brought at once, as far as the fetcher's limiters let them."""
     note: Callable[[Ending], None]
     """Told of each file that ends, and of each series that cannot be listed."""
+    listers: int
+    """Series listed at once. Listings cost the server more than files, and the files of one
+    series keep the others busy for a while."""
+    series_at_once: int = BATCH_SERIES
+    """Series taken at once of those to be brought."""
+    hopeless_failures: int = HOPELESS_FAILURES
     finished: Callable[[Series, str, Listing], None] = lambda *_: None
     """Told of each series, and its directory, once all its files are there."""
     _failed_in_a_row: int = 0
@@ -99,7 +101,7 @@ class Pipeline:
                 to_list, listings = trio.open_memory_channel[_Listed](0)
                 to_bring, files = trio.open_memory_channel[tuple[_Listed, Instance]](self.jobs)
                 nursery.start_soon(self._place, placed, to_list)
-                for _ in range(_LISTERS):
+                for _ in range(self.listers):
                     nursery.start_soon(self._list, listings.clone(), to_bring.clone())
                 for _ in range(self.jobs):
                     nursery.start_soon(self._bring, files.clone())
@@ -109,13 +111,12 @@ class Pipeline:
                 files.close()
         # A firewall may refuse without an answer.
         self.outcome.out_of_reach |= self._was_unavailable and not self.outcome.fetched_files
-        if self.outcome.gave_up is not None:
-            self.outcome.gave_up += f" ({self.outcome.untried_files:,} of them were not tried)"
 
     async def _place(self, placed: Placed, to_list: trio.MemorySendChannel[_Listed]) -> None:
         directory, owners, before = None, dict[str, "SeriesUUID"](), None
         async with to_list:
-            while batch := await trio.to_thread.run_sync(_take, placed):
+            take = functools.partial(_take, placed, self.series_at_once)
+            while batch := await trio.to_thread.run_sync(take):
                 for series, place in batch:
                     if place != directory:
                         directory, owners, before = place, {}, None
@@ -229,14 +230,14 @@ class Pipeline:
             self._failed_in_a_row += 1
         self.outcome.out_of_reach |= isinstance(exc, AccessDeniedError)
         self._was_unavailable |= isinstance(exc, StoreUnavailableError)
-        if self._failed_in_a_row >= _HOPELESS_FAILURES or _is_full(exc):
+        if self._failed_in_a_row >= self.hopeless_failures or _is_full(exc):
             self.outcome.gave_up = _reason(exc)
             self.outcome.out_of_reach |= isinstance(exc, StoreUnavailableError)
             self.stop()
 
 
-def _take(placed: Placed) -> list[tuple[Series, str]]:
-    return list(itertools.islice(placed, _BATCH_SERIES))
+def _take(placed: Placed, count: int) -> list[tuple[Series, str]]:
+    return list(itertools.islice(placed, count))
 
 
 def _ref(listed: _Listed, instance: Instance) -> ObjectRef:

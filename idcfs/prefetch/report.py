@@ -42,8 +42,8 @@ def reporting(path: Path | None, outcome: Outcome) -> Iterator[Note]:
 class ReportFile:
     """Writes the report, each line at once, so that a kill leaves all that ended before it.
 
-    On the trio thread: a line goes into the page cache, which takes microseconds. Once one
-    cannot be written no more are, and `failure` says why.
+    One thread at a time, the trio thread too: a line goes into the page cache, which takes
+    microseconds. Once one cannot be written no more are, and `failure` says why.
     """
 
     def __init__(self, path: Path) -> None:
