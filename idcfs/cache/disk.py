@@ -115,6 +115,10 @@ class DiskCache:
             return False
         return os.path.exists(Paths(self.root, series, name).whole)  # noqa: PTH110  # never raises
 
+    def may_have_of(self, series: SeriesUUID) -> bool:
+        """See `Cache.may_have_of`."""
+        return is_plain(series) and os.path.exists(Paths(self.root, series, "-").whole.parent)  # noqa: PTH110
+
     def put_listing(self, listing: Listing) -> None:
         """See `Cache.put_listing`."""
         path = self._listing_path(listing.series)

@@ -128,6 +128,10 @@ class Cache(Protocol):
         """Tell whether an object seems to be stored whole; never raises. `open` says if it is."""
         ...
 
+    def may_have_of(self, series: SeriesUUID) -> bool:
+        """Tell whether an object of a series seems to be stored whole; never raises."""
+        ...
+
     def put_listing(self, listing: Listing) -> None:
         """Keep a complete listing for ever."""
         ...

@@ -44,16 +44,18 @@ def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
     Otherwise it is removed. Raises OSError, and IntegrityError if it was taken away.
     """
     path = _hidden(destination, SUFFIX)
-    fd = _claim(path, lambda fd: False)
-    if fd is None:
+    claimed = _claim(path, lambda fd: False)
+    if claimed is None:
         path = _hidden(destination, f".{os.urandom(6).hex()}{SUFFIX}")
         fd = os.open(path, _FLAGS | os.O_EXCL, 0o666)  # the mode is as the user's umask has it
+        claimed = fd, os.fstat(fd)
+    fd, found = claimed
     try:
         yield fd
-        _finish(fd, ref)
-        _rename(path, fd, destination)
+        _finish(fd, found, ref)
+        _rename(path, found, destination)
     except BaseException:
-        _remove(path, fd)
+        _remove(path, found)
         raise
     finally:
         os.close(fd)
@@ -70,22 +72,23 @@ def partial_file(ref: ObjectRef, destination: Path) -> Iterator[tuple[int, RunRe
     path = _hidden(destination, SUFFIX)
     record = RunRecord(_hidden(destination, _RECORD_SUFFIX), ref)
     # Without an ETag nobody would notice that the object changed.
-    fd = _claim(path, lambda fd: bool(ref.instance.etag) and record.load())
-    if fd is None:
+    claimed = _claim(path, lambda fd: bool(ref.instance.etag) and record.load())
+    if claimed is None:
         with unfinished_file(ref, destination) as fd:
             yield fd, None
         return
+    fd, found = claimed
     try:
         record.open()
         yield fd, record
         os.ftruncate(fd, ref.instance.size_bytes)  # as it is, unless somebody added to it
-        _finish(fd, ref)
+        _finish(fd, found, ref)
         record.remove()
-        _rename(path, fd, destination)
+        _rename(path, found, destination)
     except BaseException as exc:
         if not (_may_go_on(exc) and record.runs):
             record.remove()
-            _remove(path, fd)
+            _remove(path, found)
         raise
     finally:
         record.close()
@@ -99,10 +102,11 @@ def _may_go_on(exc: BaseException) -> bool:
     )
 
 
-def _claim(path: Path, is_wanted: Callable[[int], bool]) -> int | None:
+def _claim(path: Path, is_wanted: Callable[[int], bool]) -> tuple[int, os.stat_result] | None:
     """Open a hidden file for oneself alone; it is empty, or `is_wanted` as it was left.
 
-    Returns None if another program has it, or it cannot be had.
+    Returns the descriptor and the file's status; None if another program has it, or it cannot be
+    had.
     """
     for _ in range(_CLAIMS):
         try:
@@ -117,7 +121,7 @@ def _claim(path: Path, is_wanted: Callable[[int], bool]) -> int | None:
                 is_own = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
                 if is_own and (not found.st_size or is_wanted(fd)):
                     claimed, fd = fd, -1
-                    return claimed
+                    return claimed, found
                 path.unlink()
                 path.with_suffix(_RECORD_SUFFIX).unlink(missing_ok=True)
         except OSError:
@@ -148,26 +152,28 @@ def _leads_to(path: Path, found: os.stat_result) -> bool:
         return False
 
 
-def _finish(fd: int, ref: ObjectRef) -> None:
+def _finish(fd: int, found: os.stat_result, ref: ObjectRef) -> None:
     os.utime(fd, ns=(ref.instance.mtime_ns, ref.instance.mtime_ns))
-    # Network file systems tell only now of what they could not write. The lock stays.
-    os.close(os.dup(fd))
+    if not os.major(found.st_dev):
+        # On no block device, so perhaps on a network: such file systems tell only when a file is
+        # closed of what they could not write. The lock stays.
+        os.close(os.dup(fd))
 
 
-def _rename(path: Path, fd: int, destination: Path) -> None:
+def _rename(path: Path, found: os.stat_result, destination: Path) -> None:
     """Give a hidden file its name. Raises IntegrityError if it is not there any more.
 
     Some network file systems keep the locks of each host to itself: then two hosts that bring
     one file may take it away from each other, but never call the other's by its name.
     """
-    if not _leads_to(path, os.fstat(fd)):
+    if not _leads_to(path, found):
         raise IntegrityError(f"{destination}: another program took away what was being written")
     path.rename(destination)
 
 
-def _remove(path: Path, fd: int) -> None:
+def _remove(path: Path, found: os.stat_result) -> None:
     with suppress(OSError):  # the first error says more, and Cancelled must come out
-        if _leads_to(path, os.fstat(fd)):
+        if _leads_to(path, found):
             path.unlink()
 
 

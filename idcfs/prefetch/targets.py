@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import os
 import stat
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -17,11 +19,10 @@ from idcfs.fetch import Brought
 from idcfs.fetch.copying import copy_cached, read_through
 from idcfs.fetch.unfinished import SUFFIX as UNFINISHED_SUFFIX
 from idcfs.model import Checksum, ObjectRef
+from idcfs.prefetch.directories import Directories, Remembered
 from idcfs.prefetch.space import room_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from idcfs.cache import Cache
     from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch import Fetcher
@@ -90,26 +91,37 @@ class DirectoryTarget:
         self._cache = cache
         self._verify = verify
         self._disk = disk
+        self._directories = Directories()
+        self._cached = Remembered(cache.may_have_of)
 
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.bring`."""
         path = self._path(ref, directory)
+        verify_content = self._verify is Verify.FULL
         was_wrong = False
 
         def find_present() -> Brought | None:
             nonlocal was_wrong
-            try:
-                return self._examine(path, ref, fetcher.checksum_finder(ref))
-            except NotThereError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except NotRightError:
-                was_wrong = True
-            return copy_cached(self._cache, ref, path, verify_content=self._verify is Verify.FULL)
+            if not self._directories.make(path.parent):
+                try:
+                    return self._examine(path, ref, fetcher.checksum_finder(ref))
+                except NotThereError:
+                    pass
+                except NotRightError:
+                    was_wrong = True
+            if not self._cached(ref.series):
+                return None
+            return copy_cached(self._cache, ref, path, verify_content=verify_content)
 
-        brought = await fetcher.download(
-            ref, path, find_present=find_present, verify_content=self._verify is Verify.FULL
+        bring = functools.partial(
+            fetcher.download, ref, path, find_present=find_present, verify_content=verify_content
         )
-        return dataclasses.replace(brought, replaced=was_wrong)
+        try:
+            brought = await bring()
+        except FileNotFoundError:  # somebody has removed the directory meanwhile
+            self._directories.forget(path.parent)
+            brought = await bring()
+        return dataclasses.replace(brought, replaced=True) if was_wrong else brought
 
     async def examine(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """See `Target.examine`."""
@@ -120,7 +132,7 @@ class DirectoryTarget:
 
     def place(self, ref: ObjectRef, directory: str) -> str:
         """See `Target.place`."""
-        return str(self._path(ref, directory))
+        return os.path.join(self._root, directory, ref.instance.name)  # noqa: PTH118  # for each file
 
     def present_bytes(self, series: Series, directory: str) -> int:
         """See `Target.present_bytes`."""
@@ -133,7 +145,7 @@ class DirectoryTarget:
         return min(room_bytes(sum(held), len(held)), whole)
 
     def _path(self, ref: ObjectRef, directory: str) -> Path:
-        return self._root / directory / ref.instance.name
+        return Path(self.place(ref, directory))
 
     def _examine(self, path: Path, ref: ObjectRef, find_checksums: FindChecksums) -> Brought:
         """Check the file that is there, in a thread. Raises NotRightError."""

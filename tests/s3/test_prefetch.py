@@ -476,3 +476,33 @@ def test_a_kill_leaves_no_file_that_is_not_whole(
     reported = {line["path"]: line["checksum"]["md5"] for line in read_report(report)}
     assert reported
     assert reported.items() <= {str(hampered.root / k): md5 for k, md5 in whole.items()}.items()
+
+
+def test_a_directory_that_is_removed_meanwhile_is_made_again(
+    replica: ServedReplica, hampered: Prefetch, proxy: FaultProxy
+) -> None:
+    chosen = replica.one("MR", collection_id="gbm_dsc_mri_dro")
+    held = sorted(built.path.name for built in replica.objects_of(chosen))[-1]
+    removed: list[Path] = []
+
+    def remove_before_the_last(request: Request) -> bool:
+        if not request.path.endswith(held):
+            return False
+        if not removed:
+            removed.append(next(hampered.root.rglob("MR_*")))
+            shutil.rmtree(removed[0])
+        return False
+
+    proxy.fail(NOT_FOUND, when=remove_before_the_last)
+    command = chosen.uuid, f"--download-dir={hampered.root}", "--jobs=1"
+    done = hampered(*command)
+    assert removed
+    assert done.returncode == 0, done.stderr  # the one that was under way came after all
+    assert [Path(path).name for path in hampered.files()] == [held]
+    again = hampered(*command)
+    assert again.returncode == 0, again.stderr
+    assert hampered.files() == {
+        path: md5
+        for path, md5 in expected(replica, "gbm_dsc_mri_dro").items()
+        if path.split("/")[3] == f"MR_{chosen.series_instance_uid}"
+    }

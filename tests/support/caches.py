@@ -40,6 +40,9 @@ class FaultyCache:
         self.check("put_listing")
         self._inner.put_listing(listing)
 
+    def may_have_of(self, series: SeriesUUID) -> bool:
+        return self._inner.may_have_of(series)
+
     def may_have(self, ref: ObjectRef) -> bool:
         return self._inner.may_have(ref)
 
