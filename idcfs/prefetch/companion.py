@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -39,20 +40,22 @@ class _Teller(logging.Handler):
         self._news = news
         self._endings: list[Ending] = []
         self._lines: list[tuple[str, int, str]] = []
+        self.setFormatter(logging.Formatter())
 
     def note(self, ending: Ending) -> None:
         """Tell of a file. On the trio thread, as is `tell`."""
         self._endings.append(ending)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell a line of the log, with its traceback. In any thread."""
+        """Tell a line of the log: message and traceback, the rest others add. In any thread."""
         if len(self._lines) < _MOST_LINES:
             self._lines.append((record.name, record.levelno, self.format(record)))
 
     def tell(self, outcome: Outcome, bytes_under_way: int, *, is_last: bool = False) -> None:
         """Raises OSError if nobody listens any more."""
         endings, self._endings = self._endings, []
-        lines, self._lines = self._lines, []
+        with self.lock or nullcontext():  # that `emit` is called under
+            lines, self._lines = self._lines, []
         self._news.send(
             News(
                 tuple(endings),
@@ -71,9 +74,15 @@ def main() -> int:
     """Bring what is given, and return the exit status."""
     feed, news = (Connection(int(descriptor)) for descriptor in sys.argv[1:3])
     request: PrefetchRequest
-    request, level = feed.recv()
+    levels: dict[str, int]
+    try:
+        request, levels = feed.recv()
+    except (EOFError, OSError):  # it has gone already
+        return 1
     teller, outcome = _Teller(news), Outcome(0, 0)
-    logging.basicConfig(level=level, handlers=[teller])
+    logging.basicConfig(handlers=[teller])
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     try:
         bring_series(request, _given(feed), outcome, teller.tell, lambda: iter(()), teller.note)
         teller.tell(outcome, 0, is_last=not outcome.interrupted)

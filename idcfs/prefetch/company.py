@@ -6,6 +6,7 @@ import logging
 import signal
 import subprocess
 import threading
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -15,6 +16,7 @@ import trio
 
 from idcfs.catalog.layouts import child_command
 from idcfs.prefetch.job import bring_series
+from idcfs.prefetch.merged import Merged, told_by
 from idcfs.prefetch.outcome import Outcome, failed_series
 from idcfs.prefetch.sharing import News, Shares
 from idcfs.prefetch.stopping import noted_signals
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
     from idcfs.model import Series, SeriesUUID
     from idcfs.prefetch.carried import Layout
     from idcfs.prefetch.job import Observer, PrefetchRequest
-    from idcfs.prefetch.outcome import Ending
     from idcfs.prefetch.report import Note
 
+logger = logging.getLogger(__name__)
+
 _OBSERVED_EVERY_S = 0.2
+
+_IN_ORDER_S = 5.0
+"""How long another process may take to end in order. One that is stopped, or hangs, never does."""
+
+_LOGGERS = ("", "botocore", "urllib3")
+"""The root, and those that a command silences more."""
 
 
 def bring_together(
@@ -42,17 +51,17 @@ def bring_together(
 ) -> None:
     """Do what `job.bring_series` does, in as many processes as `request` says.
 
-    This one takes part. Of a process that is killed, what it had not brought has failed.
+    This one takes part. Of a process that is killed, what it had not brought has failed. Raises
+    what `placed` raises.
     """
     shares = Shares(placed)
-    merged = _Merged(outcome, observe, note)
+    merged = Merged(outcome, observe, note)
     own = Outcome(0, 0)
-    count = request.processes or 1
-    with ExitStack() as stack:
-        companions = [
-            stack.enter_context(_Companion(_part(request, number), number, shares, merged))
-            for number in range(1, count)
-        ]
+    with noted_signals(own), ExitStack() as stack:
+        companions = _start_some((request.processes or 1) - 1, stack, shares, merged)
+        request = replace(request, processes=len(companions) + 1)
+        for number, each in enumerate(companions, 1):
+            each.serve(_part(request, number))
         bring_series(
             _part(request, 0),
             shares.of(0, trio.from_thread.check_cancelled),
@@ -61,18 +70,41 @@ def bring_together(
             layout,
             merged.note,
         )
-        merged.hear(0, _told(own))
-        outcome.interrupted |= own.interrupted
-        with noted_signals(outcome):
-            _wait_for(companions, shares, outcome, merged)
+        merged.hear(0, told_by(own))
+        _wait_for(companions, shares, own, outcome, merged)
+    outcome.interrupted |= own.interrupted
+    if shares.failure is not None:
+        raise shares.failure
+    # Only now it is known whether they were to end: a signal to all of them may meet others first.
+    if not (outcome.interrupted or outcome.gave_up):
+        for each in companions:
+            each.note_left()
+
+
+def _start_some(count: int, stack: ExitStack, shares: Shares, merged: Merged) -> list[_Companion]:
+    """Start other processes, or as many as the machine lets us."""
+    companions: list[_Companion] = []
+    try:
+        while len(companions) < count:
+            number = len(companions) + 1
+            companions.append(stack.enter_context(_Companion(number, shares, merged)))
+    except OSError as exc:
+        logger.warning(
+            "cannot start process %d of %d (%s); going on with fewer",
+            len(companions) + 2,
+            count + 1,
+            exc.strerror,
+        )
+    return companions
 
 
 def _wait_for(
-    companions: list[_Companion], shares: Shares, outcome: Outcome, merged: _Merged
+    companions: list[_Companion], shares: Shares, own: Outcome, outcome: Outcome, merged: Merged
 ) -> None:
     """Wait until all have ended, and end them early if there is a reason."""
     shares.leave(0)
     while True:
+        outcome.interrupted |= own.interrupted
         if outcome.interrupted or outcome.gave_up:
             shares.close()
             for each in companions:
@@ -91,86 +123,30 @@ def _part(request: PrefetchRequest, number: int) -> PrefetchRequest:
     return replace(request, jobs=jobs, report_path=None)
 
 
-def _told(own: Outcome, bytes_under_way: int = 0) -> News:
-    """Return the figures of this process as those that others tell."""
-    return News(
-        bytes_under_way=bytes_under_way,
-        extra_files=own.total_files,
-        extra_bytes=own.total_bytes,
-        out_of_reach=own.out_of_reach,
-        gave_up=own.gave_up,
-    )
-
-
-class _Merged:
-    """What all of them together have done: the outcome, which only this changes. Thread-safe."""
-
-    def __init__(self, outcome: Outcome, observe: Observer, note: Note) -> None:
-        self._outcome = outcome
-        self._observe = observe
-        self._note = note
-        self._files, self._bytes = outcome.total_files, outcome.total_bytes
-        self._news: dict[int, News] = {}
-        """The last of each process."""
-        self._lock = threading.Lock()
-
-    @property
-    def is_ending(self) -> bool:
-        """Tell whether what is left undone is known to be."""
-        return self._outcome.interrupted or self._outcome.gave_up is not None
-
-    def note(self, ending: Ending) -> None:
-        """Count what became of a file."""
-        with self._lock:
-            self._outcome.count(ending)
-            self._note(ending)
-
-    def hear(self, number: int, news: News) -> None:
-        """Take in what a process tells of itself."""
-        for ending in news.endings:
-            self.note(ending)
-        with self._lock:
-            self._news[number] = news
-            told, outcome = self._news.values(), self._outcome
-            outcome.total_files = self._files + sum(each.extra_files for each in told)
-            outcome.total_bytes = self._bytes + sum(each.extra_bytes for each in told)
-            outcome.out_of_reach |= news.out_of_reach
-            outcome.gave_up = outcome.gave_up or news.gave_up
-
-    def observe(self, own: Outcome, bytes_under_way: int) -> None:
-        """Take in the figures of this process, and show those of all."""
-        self.hear(0, _told(own, bytes_under_way))
-        self.show()
-
-    def show(self) -> None:
-        """Show the figures. In the thread of who began the prefetch."""
-        self._observe(
-            self._outcome, sum(each.bytes_under_way for each in list(self._news.values()))
-        )
-
-
 class _Companion:
     """One of the other processes, and the two threads that serve it."""
 
-    def __init__(
-        self, request: PrefetchRequest, number: int, shares: Shares, merged: _Merged
-    ) -> None:
+    def __init__(self, number: int, shares: Shares, merged: Merged) -> None:
+        """Start it. Raises OSError."""
         self._number = number
         self._shares = shares
         self._merged = merged
         self._left: dict[SeriesUUID, tuple[Series, int | None]] = {}
         """What it was given, and how many files of it have not ended, if the index says."""
-        self._is_stopped = False
+        self._threads: list[threading.Thread] = []
+        self._ended_well = False
+        self._stopped_at_s: float | None = None
         self._lock = threading.Lock()
         self._feed, feed = Pipe()
-        news, self._news = Pipe(duplex=False)
-        self._process = _start(feed, self._news)
-        feed.close()
-        self._news.close()
-        self._feed.send((request, logging.getLogger().getEffectiveLevel()))
+        self._news, news = Pipe(duplex=False)
+        with feed, news:
+            self._process = _start(feed, news)
+
+    def serve(self, request: PrefetchRequest) -> None:
+        """Have it begin."""
         self._threads = [
-            threading.Thread(target=self._give, daemon=True),
-            threading.Thread(target=self._listen, args=[news], daemon=True),
+            threading.Thread(target=self._give, args=[request], daemon=True),
+            threading.Thread(target=self._listen, daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -180,29 +156,32 @@ class _Companion:
 
     def __exit__(self, *_: object) -> None:
         self._shares.close()
-        self.stop()
-        self._process.wait()
-        for thread in self._threads:
-            thread.join()
+        while self.is_running:
+            self.stop()
+            self.wait(_OBSERVED_EVERY_S)
 
     @property
     def is_running(self) -> bool:
         """Tell whether there may be news of it."""
-        return self._threads[1].is_alive()
+        return any(each.is_alive() for each in self._threads)
 
     def wait(self, seconds: float) -> None:
         """Wait until there will be no more news, but not for longer."""
-        self._threads[1].join(seconds)
+        next((each for each in self._threads if each.is_alive()), self._threads[-1]).join(seconds)
 
     def stop(self) -> None:
-        """Have it end in order."""
-        if not self._is_stopped:
-            self._is_stopped = True
+        """Have it end in order or, if it does not, at once. To be called until it has ended."""
+        now_s = time.monotonic()
+        if self._stopped_at_s is None:
+            self._stopped_at_s = now_s
             self._process.terminate()
+        elif now_s - self._stopped_at_s > _IN_ORDER_S:
+            self._process.kill()
 
-    def _give(self) -> None:
+    def _give(self, request: PrefetchRequest) -> None:
         """Give it the next series whenever it asks."""
         with self._feed, suppress(EOFError, OSError):
+            self._feed.send((request, _levels()))
             while True:
                 self._feed.recv()
                 placed = self._shares.take(self._number)
@@ -211,23 +190,22 @@ class _Companion:
                         self._left[placed[0].uuid] = (placed[0], placed[0].instance_count)
                 self._feed.send(placed)
 
-    def _listen(self, news: Connection) -> None:
+    def _listen(self) -> None:
         """Take in what it tells, until it has ended."""
         told = News()
-        with news, suppress(EOFError, OSError):
+        with self._news, suppress(EOFError, OSError):
             while True:
-                told = news.recv()
+                told = self._news.recv()
                 for name, level, words in told.log:
                     logging.getLogger(name).log(level, "%s", words)
                 self._tick_off(told)
                 self._merged.hear(self._number, told)
                 if told.gave_up is not None:  # what it met, others would meet too
                     self._shares.close()
-        status = self._process.wait()
+        self._process.wait()
         self._shares.leave(self._number)
         self._merged.hear(self._number, replace(told, endings=(), log=(), bytes_under_way=0))
-        if not (told.is_last or self._merged.is_ending):
-            self._give_up(status)
+        self._ended_well = told.is_last
 
     def _tick_off(self, told: News) -> None:
         with self._lock:
@@ -239,13 +217,20 @@ class _Companion:
                 if count <= ending.file_count:
                     del self._left[series.uuid]
 
-    def _give_up(self, status: int) -> None:
-        """Call a failure what it was given and has not brought."""
+    def note_left(self) -> None:
+        """Call a failure what it was given and has not brought. Once it has ended."""
+        if self._ended_well:
+            return
+        status = self._process.returncode
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         reason = f"the process that brought it was ended {how}; the same command goes on from here"
-        with self._lock:
-            for series, count in self._left.values():
-                self._merged.note(failed_series(series, reason, count or 0))
+        for series, count in self._left.values():
+            self._merged.note(failed_series(series, reason, count or 0))
+
+
+def _levels() -> dict[str, int]:
+    """Return from which level on messages are wanted, by logger."""
+    return {name: logging.getLogger(name).getEffectiveLevel() for name in _LOGGERS}
 
 
 def _start(feed: Connection, news: Connection) -> subprocess.Popen[bytes]:

@@ -85,8 +85,12 @@ class Shares:
         """That of the last one, as long as it is somebody's, """
         self._owner = 0
         """and whose."""
+        self._gone: set[int] = set()
+        """Who asks no more."""
         self._is_closed = False
         self._changed = threading.Condition()
+        self.failure: Exception | None = None
+        """What `placed` raised: to all who take it looks like the end."""
 
     def of(self, taker: int, check: Callable[[], None] = lambda: None) -> Iterator[Placed]:
         """Return what one taker gets; `check` may raise while it waits."""
@@ -100,8 +104,9 @@ class Shares:
         """
         with self._changed:
             while not self._is_closed:
-                if self._next is None and (found := next(self._placed, None)) is not None:
-                    self._next = found
+                if taker in self._gone:
+                    return None
+                self._look()
                 if self._next is None:
                     break
                 if self._owner == taker or self._next[1] != self._directory:
@@ -115,9 +120,18 @@ class Shares:
             self._changed.notify_all()
             return None
 
+    def _look(self) -> None:
+        """Have the next one ready, if there is one."""
+        if self._next is None:
+            try:
+                self._next = next(self._placed, None)
+            except Exception as exc:
+                self.failure = exc
+
     def leave(self, taker: int) -> None:
-        """Give what is left of a taker's directory to the others: it asks no more."""
+        """Give what is left of a taker's directory to the others: it gets nothing more."""
         with self._changed:
+            self._gone.add(taker)
             if self._owner == taker:
                 self._directory = None
             self._changed.notify_all()

@@ -229,6 +229,43 @@ def test_a_signal_ends_them_all_in_order(
     assert prefetch.files() == expected(replica, *COLLECTIONS)
 
 
+def test_a_signal_to_all_of_them_is_no_failure(slow: subprocess.Popen[str]) -> None:
+    started = companions(slow)
+    for pid in started:  # `timeout` and batch systems send it to each, in any order
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not companions(slow), "the other processes end")
+    slow.send_signal(signal.SIGTERM)
+    _, err = slow.communicate(timeout=60)
+    assert slow.returncode == 130
+    assert "was ended" not in err
+    assert err.count("\n") == 1, err
+
+
+def test_one_that_does_not_end_in_order_is_ended(slow: subprocess.Popen[str]) -> None:
+    started = companions(slow)
+    os.kill(started[0], signal.SIGSTOP)
+    slow.send_signal(signal.SIGTERM)
+    _, err = slow.communicate(timeout=60)
+    assert slow.returncode == 130
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+    assert err.count("\n") == 1, err
+
+
+def test_what_the_others_log_looks_as_if_one_had(
+    replica: ServedReplica, prefetch: Prefetch, proxy: FaultProxy
+) -> None:
+    proxy.fail(NOT_FOUND, when=is_object)
+    done = prefetch(
+        selected(replica, *COLLECTIONS),
+        *(f"--download-dir={prefetch.root}", "--log-level=debug", TOGETHER),
+    )
+    lines = done.stderr.splitlines()
+    told = [line for line in lines if " idcfs.prefetch.pipeline: s3://" in line]
+    assert len(told) == len(expected(replica, *COLLECTIONS))
+    assert not [line for line in lines if "DEBUG:" in line or line.count(" DEBUG ") > 1]
+    assert lines.count("Traceback (most recent call last):") >= len(told)
+
+
 def test_the_others_end_when_the_first_is_killed(slow: subprocess.Popen[str]) -> None:
     started = companions(slow)
     slow.kill()

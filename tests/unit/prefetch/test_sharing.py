@@ -21,7 +21,7 @@ from idcfs.prefetch.targets import Verify
 from tests.support.mounting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def placed(directories: Sequence[str]) -> list[tuple[Series, str]]:
@@ -97,6 +97,33 @@ def test_nothing_is_given_out_after_the_end() -> None:
     wait_until(lambda: not thread.is_alive(), "the one who waits ends")
     assert got == [None]
     assert shares.take(0) is None
+
+
+def test_who_has_left_gets_nothing_more_even_if_it_waits() -> None:
+    wanted = placed(["one", "one", "two"])
+    shares = Shares(iter(wanted))
+    shares.take(0)
+    got: list[object] = []
+    waiting = threading.Thread(target=lambda: got.append(shares.take(1)))
+    waiting.start()
+    shares.leave(1)
+    waiting.join(10)
+    assert got == [None]
+    assert shares.take(1) is None
+    assert [shares.take(0), shares.take(2)] == wanted[1:]
+
+
+def test_what_the_series_come_from_may_fail() -> None:
+    def broken() -> Iterator[tuple[Series, str]]:
+        yield from placed(["one"])
+        raise failure
+
+    failure = OSError("the index is gone")
+    shares = Shares(broken())
+    assert shares.take(0) is not None
+    assert shares.take(1) is None
+    assert shares.take(0) is None
+    assert shares.failure is failure
 
 
 def request(**changes: Any) -> PrefetchRequest:  # noqa: ANN401  # fields of any type
