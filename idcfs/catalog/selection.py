@@ -287,10 +287,10 @@ def _load_values(connection: duckdb.DuckDBPyConnection, field: str, values: Sequ
 def _find_unmatched(
     connection: duckdb.DuckDBPyConnection, column: str, word: str, field: str, source: str
 ) -> list[Unmatched]:
+    # Few values against a million: what is found is taken off, as NOT IN takes five times as long.
+    wanted = f"SELECT value FROM wanted WHERE field = {quote(field)}"
     missing = connection.execute(
-        f"SELECT DISTINCT value FROM wanted WHERE field = ? AND value NOT IN "
-        f"(SELECT {column} FROM {source} WHERE {column} IS NOT NULL) ORDER BY value",
-        [field],
+        f"{wanted} EXCEPT SELECT {column} FROM {source} WHERE {column} IN ({wanted}) ORDER BY value"
     ).fetchall()
     return [
         Unmatched(word, value, tuple(_nearest(connection, column, value) if at < _ADVISED else ()))
