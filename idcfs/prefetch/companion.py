@@ -22,7 +22,7 @@ from idcfs.prefetch.sharing import News
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from idcfs.model import Series
+    from idcfs.model import Series, SeriesUUID
     from idcfs.prefetch.job import PrefetchRequest
     from idcfs.prefetch.outcome import Ending
 
@@ -39,12 +39,17 @@ class _Teller(logging.Handler):
         super().__init__()
         self._news = news
         self._endings: list[Ending] = []
+        self._listed: list[tuple[SeriesUUID, int]] = []
         self._lines: list[tuple[str, int, str]] = []
         self.setFormatter(logging.Formatter())
 
     def note(self, ending: Ending) -> None:
         """Tell of a file. On the trio thread, as is `tell`."""
         self._endings.append(ending)
+
+    def note_listed(self, series: Series, file_count: int) -> None:
+        """Tell of a series that has been listed. On the trio thread."""
+        self._listed.append((series.uuid, file_count))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell a line of the log: message and traceback, the rest others add. In any thread."""
@@ -54,11 +59,13 @@ class _Teller(logging.Handler):
     def tell(self, outcome: Outcome, bytes_under_way: int, *, is_last: bool = False) -> None:
         """Raises OSError if nobody listens any more."""
         endings, self._endings = self._endings, []
+        listed, self._listed = self._listed, []
         with self.lock or nullcontext():  # that `emit` is called under
             lines, self._lines = self._lines, []
         self._news.send(
             News(
                 tuple(endings),
+                tuple(listed),
                 tuple(lines),
                 bytes_under_way,
                 outcome.total_files,
@@ -84,7 +91,15 @@ def main() -> int:
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     try:
-        bring_series(request, _given(feed), outcome, teller.tell, lambda: iter(()), teller.note)
+        bring_series(
+            request,
+            _given(feed),
+            outcome,
+            teller.tell,
+            lambda: iter(()),
+            teller.note,
+            teller.note_listed,
+        )
         teller.tell(outcome, 0, is_last=not outcome.interrupted)
         return _INTERRUPTED if outcome.interrupted else 0
     except IdcfsError as exc:

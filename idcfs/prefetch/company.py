@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,16 @@ def _part(request: PrefetchRequest, number: int) -> PrefetchRequest:
     return replace(request, jobs=jobs, report_path=None)
 
 
+@dataclass(slots=True)
+class _Left:
+    """A series, and how many files of it have not ended."""
+
+    series: Series
+    files: int
+    """What the index says, until it is listed."""
+    is_listed: bool = False
+
+
 class _Companion:
     """One of the other processes, and the two threads that serve it."""
 
@@ -131,8 +141,8 @@ class _Companion:
         self._number = number
         self._shares = shares
         self._merged = merged
-        self._left: dict[SeriesUUID, tuple[Series, int | None]] = {}
-        """What it was given, and how many files of it have not ended, if the index says."""
+        self._left: dict[SeriesUUID, _Left] = {}
+        """What it was given and has not ended."""
         self._threads: list[threading.Thread] = []
         self._ended_well = False
         self._stopped_at_s: float | None = None
@@ -187,7 +197,7 @@ class _Companion:
                 placed = self._shares.take(self._number)
                 if placed is not None:
                     with self._lock:
-                        self._left[placed[0].uuid] = (placed[0], placed[0].instance_count)
+                        self._left[placed[0].uuid] = _Left(placed[0], placed[0].instance_count or 0)
                 self._feed.send(placed)
 
     def _listen(self) -> None:
@@ -209,13 +219,16 @@ class _Companion:
 
     def _tick_off(self, told: News) -> None:
         with self._lock:
+            for uuid, count in told.listed:
+                if left := self._left.get(uuid):
+                    left.files += count - (left.series.instance_count or 0)
+                    left.is_listed = True
             for ending in told.endings:
-                series, count = self._left.get(ending.series, (None, None))
-                if series is None or count is None:
-                    continue
-                self._left[series.uuid] = (series, count - ending.file_count)
-                if count <= ending.file_count:
-                    del self._left[series.uuid]
+                if left := self._left.get(ending.series):
+                    left.files -= ending.file_count
+            for uuid in {each[0] for each in told.listed} | {each.series for each in told.endings}:
+                if (left := self._left.get(uuid)) and left.is_listed and left.files <= 0:
+                    del self._left[uuid]
 
     def note_left(self) -> None:
         """Call a failure what it was given and has not brought. Once it has ended."""
@@ -224,8 +237,8 @@ class _Companion:
         status = self._process.returncode
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         reason = f"the process that brought it was ended {how}; the same command goes on from here"
-        for series, count in self._left.values():
-            self._merged.note(failed_series(series, reason, count or 0))
+        for left in self._left.values():
+            self._merged.note(failed_series(left.series, reason, left.files))
 
 
 def _levels() -> dict[str, int]:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     Observer = Callable[[Outcome, int], None]
     """Shown the figures from time to time, with the bytes of files under way."""
 
+    Listed = Callable[[Series, int], None]
+
 logger = logging.getLogger(__name__)
 
 _DISK_THREADS = 16
@@ -119,13 +121,14 @@ def run_prefetch(
     ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
     bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
-    count, bring = process_count(request, outcome), bring_series
-    if count > 1:
-        from idcfs.prefetch.company import bring_together
-
-        bring = bring_together
+    request = replace(request, processes=process_count(request, outcome))
     with reporting(request.report_path, outcome) as note:
-        bring(replace(request, processes=count), placed, outcome, observe, layout, note)
+        if request.processes == 1:
+            bring_series(request, placed, outcome, observe, layout, note)
+        else:
+            from idcfs.prefetch.company import bring_together
+
+            bring_together(request, placed, outcome, observe, layout, note)
         outcome.tell_untried()
 
 
@@ -136,8 +139,11 @@ def bring_series(
     observe: Observer,
     layout: Layout,
     note: Note,
+    listed: Listed = lambda *_: None,
 ) -> None:
     """Do what `run_prefetch` does, in this process; `note` is told of each file.
+
+    `listed` is told of each series how many files of it will end, before any does.
 
     What `request` says of processes tells how many share the store.
     """
@@ -161,6 +167,7 @@ def bring_series(
         outcome=outcome,
         observe=observe,
         note=note,
+        listed=listed,
         concurrency=concurrency,
         processes=processes,
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
@@ -219,6 +226,7 @@ async def prefetch(
     outcome: Outcome,
     observe: Observer,
     note: Note,
+    listed: Listed = lambda *_: None,
     concurrency: Concurrency,
     processes: int = 1,
     integrity_tries: int = INTEGRITY_TRIES,
@@ -248,6 +256,7 @@ async def prefetch(
             outcome=outcome,
             jobs=concurrency.most,
             note=note,
+            listed=listed,
             listers=max(2, LISTING_THREADS // processes),
             series_at_once=1 if processes > 1 else BATCH_SERIES,
             hopeless_failures=max(_HOPELESS_EACH, HOPELESS_FAILURES // processes),

@@ -78,6 +78,8 @@ class Pipeline:
     series_at_once: int = BATCH_SERIES
     """Series taken at once of those to be brought."""
     hopeless_failures: int = HOPELESS_FAILURES
+    listed: Callable[[Series, int], None] = lambda *_: None
+    """Told of each series, and how many files of it will end; before any of them does."""
     finished: Callable[[Series, str, Listing], None] = lambda *_: None
     """Told of each series, and its directory, once all its files are there."""
     _failed_in_a_row: int = 0
@@ -135,6 +137,7 @@ class Pipeline:
                     instances = await self._instances(listed)
                 except Exception as exc:
                     series, instances = listed.series, []
+                    self.listed(series, series.instance_count or 0)
                     reason = _explain(exc, series.prefix)
                     self._note(failed_series(series, reason, series.instance_count or 0))
                     self._judge(exc)
@@ -151,6 +154,7 @@ class Pipeline:
         self._failed_in_a_row = 0
         count = len(listing.instances)
         listed.listing, listed.files_left = listing, max(count, expected or 0)
+        self.listed(series, listed.files_left)
         if expected is not None and count < expected:
             reason = f"the store lists {count:,} files, the index expects {expected:,}"
             self._note(failed_series(series, reason, expected - count))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from idcfs.model import Series
+    from idcfs.model import Series, SeriesUUID
     from idcfs.prefetch.job import PrefetchRequest
     from idcfs.prefetch.outcome import Ending, Outcome
 
@@ -57,6 +57,8 @@ class News:
     """What one process has done since it last told."""
 
     endings: tuple[Ending, ...] = ()
+    listed: tuple[tuple[SeriesUUID, int], ...] = ()
+    """Series, and how many files of each will end."""
     log: tuple[tuple[str, int, str], ...] = ()
     """Logger, level and words of what is to be logged."""
     bytes_under_way: int = 0
