@@ -157,7 +157,9 @@ def _measure(plan: Plan, directory: Path) -> tuple[list[Sample], Conditions]:
         stored.warm()
         slide = f"/{objects.slide.bucket}/{objects.slide.uuid}/{objects.slide.name(1)}"
         measured = {name: measure_link(link, slide) for name, link in links.items()}
-        samples = list(_run(Bench(stored, links, peers, home), plan))
+        bench = Bench(stored, links, peers, home)
+        stack.callback(bench.clear_away)
+        samples = list(_run(bench, plan))
     conditions = Conditions(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         rounds=plan.rounds,
