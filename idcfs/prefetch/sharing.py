@@ -6,10 +6,11 @@ processor gains little; processes do not.
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from idcfs.prefetch.processors import processor_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,8 +48,7 @@ def process_count(request: PrefetchRequest, outcome: Outcome) -> int:
         files, size_bytes = outcome.total_files, outcome.total_bytes
         is_worth_it = size_bytes >= _WORTH_BYTES or files >= _WORTH_FILES
         each = 1 if size_bytes < _SMALL_BYTES * files else 2
-        processors = len(os.sched_getaffinity(0))
-        count = min(max(processors // each, 1), MOST_PROCESSES) if is_worth_it else 1
+        count = min(max(processor_count() // each, 1), MOST_PROCESSES) if is_worth_it else 1
     return min(count, request.jobs or count)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,14 +160,14 @@ MUCH, SMALL, LITTLE = Outcome(10, 10**10), Outcome(1000, 10**8), Outcome(999, 10
 def test_as_many_processes_as_pay(
     changes: dict[str, Any], outcome: Outcome, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 5, 6, 9})
+    monkeypatch.setattr(sharing, "processor_count", lambda: 5)
     assert process_count(request(**changes), outcome) == count
 
 
 def test_machines_of_one_processor_and_of_very_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr(sharing, "processor_count", lambda: 64)
     assert process_count(request(), MUCH) == sharing.MOST_PROCESSES
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(sharing, "processor_count", lambda: 1)
     assert process_count(request(), MUCH) == process_count(request(), SMALL) == 1
