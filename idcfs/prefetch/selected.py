@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from idcfs.errors import UsageError
@@ -82,8 +83,16 @@ class SelectedPrefetch:
         else:
             self._make_place()
         outcome = Outcome(self.size.instance_count, self.size.size_bytes)
-        run_prefetch(self._request, self._placed(), outcome, observe, self._laid_out)
+        request = self._request
+        if self._is_flat:  # series of one directory go to one process
+            request = replace(request, processes=1)
+        run_prefetch(request, self._placed(), outcome, observe, self._laid_out)
         return outcome
+
+    @property
+    def _is_flat(self) -> bool:
+        """Tell whether all series go into one directory."""
+        return self._request.download_dir is not None and "%" not in (self._template or "")
 
     def _make_place(self) -> None:
         try:

@@ -127,12 +127,12 @@ def test_several_fill_one_cache(
     assert not proxy.log()
 
 
-def test_files_of_one_directory_that_two_series_want_are_told_of_once(
+def test_series_that_share_directories_come_whole(
     replica: ServedReplica, prefetch: Prefetch
 ) -> None:
     done = prefetch(
         selected(replica, *COLLECTIONS),
-        *(f"--download-dir={prefetch.root}", "--dir-template=", TOGETHER),
+        *(f"--download-dir={prefetch.root}", "--dir-template=%collection_id", TOGETHER),
     )
     assert done.returncode == 0, done.stderr
     assert sorted(prefetch.files().values()) == sorted(expected(replica, *COLLECTIONS).values())
