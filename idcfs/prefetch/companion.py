@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from idcfs.errors import IdcfsError
+from idcfs.prefetch import patience
 from idcfs.prefetch.job import bring_series
 from idcfs.prefetch.outcome import Outcome
 from idcfs.prefetch.sharing import News
@@ -42,6 +43,7 @@ class _Teller(logging.Handler):
         self._listed: list[tuple[SeriesUUID, int]] = []
         self._lines: list[tuple[str, int, str]] = []
         self.setFormatter(logging.Formatter())
+        self.addFilter(_is_for_this_one_to_tell)
 
     def note(self, ending: Ending) -> None:
         """Tell of a file. On the trio thread, as is `tell`."""
@@ -77,6 +79,11 @@ class _Teller(logging.Handler):
         )
 
 
+def _is_for_this_one_to_tell(record: logging.LogRecord) -> bool:
+    """Leave out that nothing comes: an outage meets all, and who began the prefetch tells of it."""
+    return record.name != patience.logger.name or record.levelno < logging.WARNING
+
+
 def main() -> int:
     """Bring what is given, and return the exit status."""
     feed, news = (Connection(int(descriptor)) for descriptor in sys.argv[1:3])
@@ -104,7 +111,8 @@ def main() -> int:
         return _INTERRUPTED if outcome.interrupted else 0
     except IdcfsError as exc:
         outcome.gave_up = str(exc)
-        teller.tell(outcome, 0, is_last=True)
+        with suppress(OSError):  # nobody may be there any more
+            teller.tell(outcome, 0, is_last=True)
         return 1
     except (OSError, BaseExceptionGroup) as exc:
         if _is_alone(exc):
