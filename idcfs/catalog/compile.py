@@ -131,7 +131,7 @@ def _sort(
         WHERE {VALID_UUID} AND list_contains({known}, aws_bucket)"""
     extra = ("crdc_series_uuid", "bucket", "instances", "size", "idcfs_row")
     connection.execute(f"""
-        CREATE TEMP TABLE sorted AS
+        CREATE TABLE sorted AS
         SELECT level, crdc_series_uuid AS uuid, bucket, instances, size, idcfs_row{kept} FROM (
             SELECT *, {level} AS level FROM (
                 SELECT * FROM ({names_sql(template, chosen, extra)}) ORDER BY {order} idcfs_row))

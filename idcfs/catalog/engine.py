@@ -46,9 +46,6 @@ _LOCKDOWN = (
     "SET lock_configuration = true",
 )
 
-_DATABASE = "database"
-"""Where an `Index` keeps the one that is open."""
-
 
 def quote(text: str) -> str:
     """Return `text` as an SQL string literal."""
@@ -71,35 +68,15 @@ def connect(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     import duckdb
 
-    connection = _database(index).cursor()
+    connection = _open()
     try:
+        check_columns(connection, index)
+        _create_series_views(connection, index)
         yield connection
     except duckdb.Error as exc:  # our own SQL is right, so the files are not
         raise _unusable(index, exc) from exc
     finally:
         connection.close()
-
-
-def _database(index: Index) -> duckdb.DuckDBPyConnection:
-    """Return the database that has the views of an index, the same whenever it is asked for.
-
-    To open one takes 30 ms, and a command asks several times. It ends with the `Index`.
-    """
-    import duckdb
-
-    database: duckdb.DuckDBPyConnection | None = index.__dict__.get(_DATABASE)
-    if database is None:
-        database = _open()
-        try:
-            check_columns(database, index)
-            _create_series_views(database, index)
-        except BaseException as exc:
-            database.close()
-            if isinstance(exc, duckdb.Error):
-                raise _unusable(index, exc) from exc
-            raise
-        index.__dict__[_DATABASE] = database
-    return database
 
 
 @contextmanager
