@@ -20,20 +20,19 @@ from idcfs.catalog.engine import check_columns, connect, quote
 from idcfs.catalog.index import Index
 from idcfs.catalog.layout import widest
 from idcfs.catalog.layout_file import ABSENT, LayoutWriter
+from idcfs.catalog.path_order import sort_series
 from idcfs.catalog.selection import create_row_table
-from idcfs.catalog.series_sql import BUCKET_PATTERN, INSTANCES, SIZE, VALID_UUID
-from idcfs.catalog.template import names_sql, parse_template
+from idcfs.catalog.series_sql import BUCKET_PATTERN
+from idcfs.catalog.template import parse_template
 from idcfs.errors import IdcfsError, IndexFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import duckdb
 
-    from idcfs.catalog.template import Template
+    from idcfs.catalog.path_order import SortedSeries
 
-_FETCH_ROWS = 65_536
-_U32_MAX = ABSENT - 1
 _MAX_BUCKETS = 255
 
 
@@ -51,12 +50,14 @@ def compile_layout(
         source = "series" if rows is None else "all_series"
         _select_rows(connection, source, rows)
         buckets = _find_buckets(connection)
-        _sort(connection, template, buckets)
-        writer = LayoutWriter(descriptor)
-        fields = _write_series(connection, writer, template.depth)
+        series = sort_series(connection, template, buckets)
         counted = connection.execute("SELECT count(*) FROM chosen_series").fetchall()
-        _write_names(connection, writer, template.depth)
         mtime_ns = release_time_ns(connection, index)
+    writer = LayoutWriter(descriptor)
+    fields = _write_series(writer, series, template.depth)
+    for level, names in enumerate(series.names, 1):
+        writer.add(f"names{level}", names.texts)
+        writer.add(f"offsets{level}", [names.offsets])
     writer.finish(
         fields
         | {
@@ -110,70 +111,24 @@ def _find_buckets(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [bucket for (bucket,) in found]
 
 
-def _sort(
-    connection: duckdb.DuckDBPyConnection, template: Template, buckets: Sequence[str]
-) -> None:
-    """Create `sorted`: a row for each series in path order.
-
-    `level` is the first level at which its path differs from the row before, one past the
-    last where they are equal; a name is kept only where its directory begins.
-    """
-    depths = range(1, template.depth + 1)
-    order = "".join(f"c{at}, " for at in depths)
-    differs = "".join(f"WHEN c{at} IS DISTINCT FROM lag(c{at}) OVER () THEN {at} " for at in depths)
-    level = f"CASE {differs} ELSE {template.depth + 1} END" if differs else "1"
-    kept = "".join(f", CASE WHEN level <= {at} THEN c{at} END AS c{at}" for at in depths)
-    known = "[" + ", ".join(map(quote, buckets)) + "]::VARCHAR[]"
-    chosen = f"""
-        SELECT *, list_position({known}, aws_bucket) - 1 AS bucket,
-            {INSTANCES} AS instances, {SIZE} AS size
-        FROM chosen_series
-        WHERE {VALID_UUID} AND list_contains({known}, aws_bucket)"""
-    extra = ("crdc_series_uuid", "bucket", "instances", "size", "idcfs_row")
-    connection.execute(f"""
-        CREATE TABLE sorted AS
-        SELECT level, crdc_series_uuid AS uuid, bucket, instances, size, idcfs_row{kept} FROM (
-            SELECT *, {level} AS level FROM (
-                SELECT * FROM ({names_sql(template, chosen, extra)}) ORDER BY {order} idcfs_row))
-    """)
-
-
-def _batches(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[list[Any]]:
-    """Yield the result of `sql` in batches, each as a list of columns."""
-    result = connection.execute(sql)
-    while batch := result.fetchmany(_FETCH_ROWS):
-        yield list(zip(*batch, strict=True))
-
-
-def _write_series(
-    connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int
-) -> dict[str, Any]:
+def _write_series(writer: LayoutWriter, series: SortedSeries, depth: int) -> dict[str, Any]:
     """Write the columns of the series and the shape of the tree; return header fields."""
-    levels, uuids, buckets = bytearray(), bytearray(), bytearray()
-    instances, sizes, rows = array("I"), array("Q"), array("I")
-    query = "SELECT level, uuid, bucket, instances, size, idcfs_row FROM sorted"
-    for level, uuid, bucket, count, size, row in _batches(connection, query):
-        levels += bytes(level)
-        uuids += bytes.fromhex("".join(uuid).replace("-", ""))
-        buckets += bytes(bucket)
-        instances.extend(count)
-        sizes.extend(size)
-        rows.extend(row)
-    leaf_of, level_counts = _write_shape(writer, bytes(levels), depth)
-    positions = array("I", [ABSENT]) * (max(rows, default=-1) + 1)
-    for position, row in enumerate(rows):
+    leaf_of, level_counts = _write_shape(writer, bytes(series.levels), depth)
+    positions = array("I", [ABSENT]) * (max(series.rows, default=-1) + 1)
+    for position, row in enumerate(series.rows):
         positions[row] = position
-    writer.add("uuids", [bytes(uuids)])
-    writer.add("bucket", [bytes(buckets)])
-    writer.add("instances", [instances])
-    writer.add("sizes", [sizes])
-    writer.add("rows", [rows])
+    writer.add("uuids", [series.uuids])
+    writer.add("bucket", [series.buckets])
+    writer.add("instances", [series.instances])
+    writer.add("sizes", [series.sizes])
+    writer.add("rows", [series.rows])
     writer.add("leaf", [leaf_of])
     writer.add("positions", [positions])
+    instances = series.instances
     return {
-        "series_count": len(rows),
+        "series_count": len(series.rows),
         "instance_count": sum(instances) - ABSENT * instances.count(ABSENT),
-        "size_bytes": sum(sizes),
+        "size_bytes": sum(series.sizes),
         "widest_leaf_instances": widest(leaf_of, instances, level_counts[depth]),
         "level_counts": level_counts,
     }
@@ -203,25 +158,6 @@ def _write_shape(writer: LayoutWriter, levels: bytes, depth: int) -> tuple[array
             writer.add(f"parent{level + 1}", [parents])
             counts.append(len(children))
     return parents, counts
-
-
-def _write_names(connection: duckdb.DuckDBPyConnection, writer: LayoutWriter, depth: int) -> None:
-    for level in range(1, depth + 1):
-        lengths = array("I")
-
-        def chunks(level: int = level, lengths: array[int] = lengths) -> Iterator[bytes]:
-            query = f"SELECT c{level} FROM sorted WHERE c{level} IS NOT NULL"
-            for (names,) in _batches(connection, query):
-                blob = ("\0".join(names) + "\0").encode()
-                ascii_only = blob.isascii()
-                lengths.extend(map(len, names if ascii_only else blob.split(b"\0")[:-1]))
-                yield blob
-
-        writer.add(f"names{level}", chunks())
-        if sum(lengths) + len(lengths) > _U32_MAX:
-            raise IndexFileError("the index's names are too long for a layout (4 GiB a level)")
-        ends = accumulate(map((1).__add__, lengths), initial=0)  # one more for the NUL
-        writer.add(f"offsets{level}", [array("I", ends)])
 
 
 def main() -> int:

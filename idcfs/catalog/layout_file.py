@@ -146,7 +146,7 @@ class LayoutWriter:
         self._end = 0
         self._sections: dict[str, tuple[int, int]] = {}
 
-    def add(self, section: str, chunks: Iterable[bytes | array[int]]) -> None:
+    def add(self, section: str, chunks: Iterable[bytes | bytearray | array[int]]) -> None:
         """Append a section."""
         start = self._end
         length = 0
