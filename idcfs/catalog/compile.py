@@ -8,6 +8,7 @@ both JSON, from standard output.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -167,6 +168,8 @@ def main() -> int:
     index = Index(Path(request["index"]), companions, request["version"])
     path = Path(request["output"])
     outcome: dict[str, object] = {}
+    # What is made is numbers and texts, and is needed to the end: there is no garbage to find.
+    gc.disable()
     try:
         with path.open("wb") as file:
             compile_layout(

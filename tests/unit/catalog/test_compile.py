@@ -1,4 +1,4 @@
-"""How a layout is compiled: by columns."""
+"""How a layout is compiled: by columns, and without the garbage collector."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from idcfs.catalog.columns import Column, stream_columns
 from idcfs.catalog.compile import compile_layout
+from idcfs.catalog.layouts import open_layout
 from idcfs.errors import IndexFileError
 
 if TYPE_CHECKING:
@@ -74,3 +75,17 @@ def test_what_fails_on_the_way_is_duckdbs_error() -> None:
     with duckdb.connect() as connection, pytest.raises(duckdb.Error, match=r"^[^:]+: odd$"):
         for _ in stream_columns(connection, sql):
             pass
+
+
+def test_the_compiler_runs_without_the_garbage_collector(
+    write_index: WriteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    (tmp_path / "sitecustomize.py").write_text(  # Python imports it at its start
+        "import atexit, gc, pathlib\n"
+        f"atexit.register(lambda: pathlib.Path({str(told)!r}).write_text(str(gc.isenabled())))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    layout = open_layout(write_index([{}]), "%collection_id", tmp_path / "layouts")
+    layout.close()
+    assert told.read_text() == "False"
