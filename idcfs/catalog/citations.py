@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from idcfs.catalog.engine import check_columns, connect, quote
+from idcfs.catalog.engine import check_columns, quote
 from idcfs.catalog.selection import create_row_table
 from idcfs.errors import IndexFileError
 
@@ -96,21 +96,22 @@ IDC_PUBLICATION = Source(
 """The paper that idc-index, too, asks every user of IDC to cite."""
 
 
-def attribute(index: Index, rows: Iterable[int]) -> Attribution:
+def attribute(
+    connection: duckdb.DuckDBPyConnection, index: Index, rows: Iterable[int]
+) -> Attribution:
     """Find the sources of these index rows.
 
     A series of an earlier release has the source of its successor, the series of the same
     SeriesInstanceUID, where there is one. Raises IndexFileError for an index without
     the columns of DOIs and licences.
     """
-    with connect(index) as connection:
-        columns = check_columns(connection, index)
-        missing = [column for column in _NEEDED if column not in columns]
-        if missing:
-            raise IndexFileError(f"{index.path} tells no sources: it has no {missing[0]}")
-        _create_attributed(connection, rows)
-        _create_details(connection, index)
-        return Attribution(_find_sources(connection), _find_unattributed(connection))
+    columns = check_columns(connection, index)
+    missing = [column for column in _NEEDED if column not in columns]
+    if missing:
+        raise IndexFileError(f"{index.path} tells no sources: it has no {missing[0]}")
+    _create_attributed(connection, rows)
+    _create_details(connection, index)
+    return Attribution(_find_sources(connection), _find_unattributed(connection))
 
 
 def _create_attributed(connection: duckdb.DuckDBPyConnection, rows: Iterable[int]) -> None:

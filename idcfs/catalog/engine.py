@@ -17,12 +17,16 @@ from idcfs.catalog.index import MAIN_TABLE
 from idcfs.errors import IndexFileError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import duckdb
 
     from idcfs.catalog.index import Index
+
+    Connect = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+    """Opens a connection, as `connect` does."""
 
 CORE_COLUMNS = ("PatientID", "collection_id", "Modality", "StudyInstanceUID", "SeriesInstanceUID")
 """The columns idc-index allows in a template, in the order in which it looks for them."""
@@ -74,6 +78,26 @@ def connect(index: Index) -> Iterator[duckdb.DuckDBPyConnection]:
         _create_series_views(connection, index)
         yield connection
     except duckdb.Error as exc:  # our own SQL is right, so the files are not
+        raise _unusable(index, exc) from exc
+    finally:
+        connection.close()
+
+
+@contextmanager
+def connect_beside(
+    open_one: duckdb.DuckDBPyConnection, index: Index
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open another connection to the database of one of `connect`'s, with the same views.
+
+    Temporary tables are its own. It ends with the other one at the latest. Raises as `connect`.
+    """
+    import duckdb
+
+    connection = open_one.cursor()
+    try:
+        _settle(connection)
+        yield connection
+    except duckdb.Error as exc:
         raise _unusable(index, exc) from exc
     finally:
         connection.close()
@@ -171,15 +195,21 @@ def _open() -> duckdb.DuckDBPyConnection:
     import duckdb
 
     connection = duckdb.connect(":memory:")
-    # No files beside the caller's working directory, no look at the caller's variables,
-    # nothing fetched to answer a query, no bar on the terminal.
+    # No files beside the caller's working directory, nothing fetched to answer a query.
     connection.execute("SET temp_directory = ''")
-    connection.execute("SET enable_progress_bar = false")
     connection.execute("SET autoinstall_known_extensions = false")
     connection.execute("SET autoload_known_extensions = false")
+    _settle(connection)
+    return connection
+
+
+def _settle(connection: duckdb.DuckDBPyConnection) -> None:
+    """Set what holds for one connection: no bar on the terminal, no look at our variables."""
+    import duckdb
+
+    connection.execute("SET enable_progress_bar = false")
     with suppress(duckdb.Error):  # a setting that comes and goes between versions
         connection.execute("SET python_enable_replacements = false")
-    return connection
 
 
 def _seal(path: Path, descriptors: list[int]) -> str:

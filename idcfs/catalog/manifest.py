@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from idcfs.catalog.engine import connect
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from idcfs.catalog.index import Index
+    from idcfs.catalog.engine import Connect
     from idcfs.model import Series
 
 GOOGLE_BUCKETS = {
@@ -77,7 +76,7 @@ class _Entries:
     uuids: list[str]
 
 
-def match_manifest(index: Index, path: Path) -> Manifest:
+def match_manifest(connect: Connect, release: str, path: Path) -> Manifest:
     """Read a manifest and find its series in the index, earlier releases included.
 
     Raises UsageError if the file cannot be read or is not text; what is wrong with a line
@@ -90,8 +89,8 @@ def match_manifest(index: Index, path: Path) -> Manifest:
         raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{path} is not a manifest: it is not text") from exc
-    with connect(index) as connection:
-        rows, unknown = _find_rows(connection, entries, index.release)
+    with connect() as connection:
+        rows, unknown = _find_rows(connection, entries, release)
     return Manifest(rows, sorted(problems + unknown, key=lambda problem: problem.line))
 
 
@@ -146,23 +145,45 @@ def _find_rows(
         " unnest(string_split($2, ' ')) AS bucket, unnest(string_split($3, ' ')) AS uuid",
         [" ".join(map(str, entries.lines)), " ".join(entries.buckets), " ".join(entries.uuids)],
     )
+    for view in ("series", "all_series"):  # the second takes ten times as long
+        connection.execute(
+            "CREATE OR REPLACE TEMP TABLE found AS SELECT idcfs_row, crdc_series_uuid, aws_bucket "
+            f"FROM {view} WHERE crdc_series_uuid IN (SELECT uuid FROM entries)"
+        )
+        if not _any(
+            connection, "SELECT uuid FROM entries EXCEPT SELECT crdc_series_uuid FROM found"
+        ):
+            break
     connection.execute(
-        "CREATE TEMP TABLE matched AS SELECT line, bucket, uuid, idcfs_row, aws_bucket, "
-        "bucket IN (SELECT DISTINCT aws_bucket FROM all_series WHERE aws_bucket IS NOT NULL) "
-        "AS known FROM entries LEFT JOIN all_series ON crdc_series_uuid = uuid"
+        "CREATE TEMP TABLE matched AS SELECT line, bucket, uuid, idcfs_row, aws_bucket "
+        "FROM entries LEFT JOIN found ON crdc_series_uuid = uuid"
     )
     rows = connection.execute(
         "SELECT DISTINCT idcfs_row FROM matched WHERE bucket = aws_bucket ORDER BY idcfs_row"
     ).fetchall()
+    return [row for (row,) in rows], _find_wrong(connection, release)
+
+
+def _find_wrong(connection: duckdb.DuckDBPyConnection, release: str) -> list[ManifestProblem]:
+    """Return the entries in `matched` that are not where the index has them, or nowhere."""
     wrong = connection.execute(
-        "SELECT DISTINCT line, bucket, uuid, aws_bucket, known FROM matched "
+        "SELECT DISTINCT line, bucket, uuid, aws_bucket FROM matched "
         "WHERE bucket IS DISTINCT FROM aws_bucket ORDER BY line"
     ).fetchall()
-    problems = [
-        ManifestProblem(line, f"s3://{bucket}/{uuid}/*", _reason(bucket, right, known, release))
-        for line, bucket, uuid, right, known in wrong
+    if not wrong:
+        return []
+    found = connection.execute("SELECT DISTINCT aws_bucket FROM all_series").fetchall()
+    known = {bucket for (bucket,) in found}
+    return [
+        ManifestProblem(
+            line, f"s3://{bucket}/{uuid}/*", _reason(bucket, right, bucket in known, release)
+        )
+        for line, bucket, uuid, right in wrong
     ]
-    return [row for (row,) in rows], problems
+
+
+def _any(connection: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    return connection.execute(f"{sql} LIMIT 1").fetchone() is not None
 
 
 def _reason(bucket: str, right: str | None, known: bool, release: str) -> str:

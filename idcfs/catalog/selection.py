@@ -139,17 +139,17 @@ def create_selected(
     given = [f for f in IDENTIFIERS if getattr(selection, f.field)]
     if selection.rows is not None:
         source = create_row_table(connection, "chosen_rows", selection.rows)
-    if given and given[0].field == "crdc_series_uuid":
-        source = "all_series"
-    if selection.rows is not None:
         conditions.append("idcfs_row IN (SELECT r FROM chosen_rows)")
     for each in (*given, *(f for f in NARROWING if getattr(selection, f.field))):
         values = getattr(selection, each.field)
         if each.field == "crdc_series_uuid":
             values = lower_uuids(values)
         _load_values(connection, each.field, values)
-        searched = "all_series" if each.field == "crdc_series_uuid" else "series"
-        unmatched += _find_unmatched(connection, each.column, each.word, each.field, searched)
+        missing = _find_missing(connection, each, "series")
+        if each.field == "crdc_series_uuid" and missing:  # perhaps of earlier releases
+            source = "all_series"
+            missing = _find_missing(connection, each, source)
+        unmatched += _advise(connection, each, missing)
         if each in given[1:]:  # overruled by a more specific one, but still to be known
             continue
         if each.field == "analysis_result_id":
@@ -284,17 +284,28 @@ def _load_values(connection: duckdb.DuckDBPyConnection, field: str, values: Sequ
     connection.execute("INSERT INTO wanted SELECT ?, unnest(?::VARCHAR[])", [field, texts])
 
 
-def _find_unmatched(
-    connection: duckdb.DuckDBPyConnection, column: str, word: str, field: str, source: str
-) -> list[Unmatched]:
+def _find_missing(connection: duckdb.DuckDBPyConnection, which: Filter, source: str) -> list[str]:
+    """Return the values of a filter that no series of a view has."""
     # Few values against a million: what is found is taken off, as NOT IN takes five times as long.
-    wanted = f"SELECT value FROM wanted WHERE field = {quote(field)}"
+    wanted = f"SELECT value FROM wanted WHERE field = {quote(which.field)}"
     missing = connection.execute(
-        f"{wanted} EXCEPT SELECT {column} FROM {source} WHERE {column} IN ({wanted}) ORDER BY value"
+        f"{wanted} EXCEPT SELECT {which.column} FROM {source} "
+        f"WHERE {which.column} IN ({wanted}) ORDER BY value"
     ).fetchall()
+    return [value for (value,) in missing]
+
+
+def _advise(
+    connection: duckdb.DuckDBPyConnection, which: Filter, missing: Sequence[str]
+) -> list[Unmatched]:
+    """Return values that match nothing, the first with what may have been meant."""
     return [
-        Unmatched(word, value, tuple(_nearest(connection, column, value) if at < _ADVISED else ()))
-        for at, (value,) in enumerate(missing)
+        Unmatched(
+            which.word,
+            value,
+            tuple(_nearest(connection, which.column, value) if at < _ADVISED else ()),
+        )
+        for at, value in enumerate(missing)
     ]
 
 

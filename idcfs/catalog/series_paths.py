@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from idcfs.catalog.engine import connect
 from idcfs.catalog.layout_file import ABSENT
 from idcfs.catalog.selection import create_row_table
 from idcfs.catalog.series_sql import INSTANCES, SIZE, VALID_BUCKET, VALID_UUID
@@ -14,17 +13,17 @@ from idcfs.model import Series, SeriesUUID
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from idcfs.catalog.index import Index
+    from idcfs.catalog.engine import Connect
     from idcfs.catalog.template import Template
 
 _BATCH_ROWS = 8192
 
 
 def stream_series_paths(
-    index: Index, rows: Iterable[int] | None, template: Template
+    connect: Connect, rows: Iterable[int] | None, template: Template
 ) -> Iterator[tuple[Series, str]]:
     """Yield each series with its directory, in path order; a batch in memory at a time."""
-    with connect(index) as connection:
+    with connect() as connection:
         chosen = "series"
         if rows is not None:
             source = create_row_table(connection, "selected", rows)

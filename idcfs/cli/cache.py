@@ -264,10 +264,10 @@ def _choose(
 
     if not _is_anything_chosen(identifiers, selected):
         raise UsageError(f"say what to {verb}: a collection, a patient, … or --where")
-    catalog = Catalog.open(index_path)
-    chosen = choose(catalog, identifiers, selected)
-    complain_of_each(chosen.problems)
-    return catalog.uuids(chosen.rows), chosen.problems
+    with Catalog.open(index_path).kept_open() as catalog:
+        chosen = choose(catalog, identifiers, selected)
+        complain_of_each(chosen.problems)
+        return catalog.uuids(chosen.rows), chosen.problems
 
 
 def _remove(ledger: Books, series: list[SeriesUUID], *, pinned: bool) -> Evicted:

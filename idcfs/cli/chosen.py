@@ -51,11 +51,14 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
     if selected.manifest:
         listed = _listed(catalog, selected.manifest, problems)
         rows = listed if rows is None else rows & listed
-    if rows is not None:
-        selection = replace(selection, rows=tuple(sorted(rows)))
-    found, unmatched = catalog.match(selection)
     release = catalog.index.release
-    problems += [each.message(release) for each in unmatched]
+    if rows is not None and selection.is_everything:  # no option narrows them
+        found = sorted(rows)
+    else:
+        if rows is not None:
+            selection = replace(selection, rows=tuple(sorted(rows)))
+        found, unmatched = catalog.match(selection)
+        problems += [each.message(release) for each in unmatched]
     if not found:
         raise UsageError("; ".join(problems[:5]) or f"the selection picks no series of {release}")
     return Chosen(found, problems)

@@ -53,9 +53,9 @@ def cite(
 
     if as_json and style:
         raise click.UsageError("--json and --format exclude each other.")
-    catalog = Catalog.open(index_path)
-    chosen = choose(catalog, identifiers, selected)
-    found = catalog.attribute(chosen.rows)
+    with Catalog.open(index_path).kept_open() as catalog:
+        chosen = choose(catalog, identifiers, selected)
+        found = catalog.attribute(chosen.rows)
     problems = [*chosen.problems, *(each.message() for each in found.unattributed)]
     complain_of_each(problems)
     if as_json:

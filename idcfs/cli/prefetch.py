@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from idcfs.prefetch.job import PrefetchRequest
     from idcfs.prefetch.outcome import Outcome
     from idcfs.prefetch.selected import SelectedPrefetch
+    from idcfs.prefetch.space import Space
 
 
 @click.command()
@@ -196,13 +197,18 @@ def prefetch(
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)
-    chosen = choose(catalog, identifiers, selected)
-    complain_of_each(chosen.problems)
+    with catalog.kept_open() as asked:  # not for as long as files come
+        chosen = choose(asked, identifiers, selected)
+        complain_of_each(chosen.problems)
+        if scheduler is None or dry_run:
+            job = SelectedPrefetch(asked, chosen.rows, dir_template, request)
+            space = None if request.only_examine else job.measure()
     if scheduler is not None and not dry_run:
         status = _run_spread(catalog, chosen.rows, dir_template, request, scheduler)
+    elif space is None:
+        status = _bring(job, sum_up_examined)
     else:
-        job = SelectedPrefetch(catalog, chosen.rows, dir_template, request)
-        status = _tell(job) if dry_run and not recheck else _run(job, request)
+        status = _tell(job, space) if dry_run else _run(job, space)
     return status or int(bool(chosen.problems))
 
 
@@ -255,9 +261,8 @@ def _all_listed(from_dir: Path) -> Selected:
     return Selected(Selection(crdc_series_uuid=tuple(uuids)), None)
 
 
-def _tell(job: SelectedPrefetch) -> int:
+def _tell(job: SelectedPrefetch, space: Space) -> int:
     """Print what would be fetched, and return 1 if the disk cannot hold it."""
-    space = job.measure()
     click.echo(f"series  {job.size.series_count:,}")
     click.echo(f"files   {job.size.instance_count:,}")
     click.echo(f"size    {human_bytes(job.size.size_bytes)}")
@@ -286,11 +291,8 @@ def _run_spread(
     return _bring(job, sum_up_fetched)
 
 
-def _run(job: SelectedPrefetch, request: PrefetchRequest) -> int:
+def _run(job: SelectedPrefetch, space: Space) -> int:
     """Fetch if there is room, print a summary, and return the exit status."""
-    if request.only_examine:
-        return _bring(job, sum_up_examined)
-    space = job.measure()
     if not space.suffices:
         raise IdcfsError(too_big(job.place, space))
     return _bring(job, sum_up_fetched)

@@ -35,10 +35,10 @@ def size(
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.chosen import choose
 
-    catalog = Catalog.open(index_path)
-    chosen = choose(catalog, identifiers, selected)
-    complain_of_each(chosen.problems)
-    found = catalog.size(chosen.rows)
+    with Catalog.open(index_path).kept_open() as catalog:
+        chosen = choose(catalog, identifiers, selected)
+        complain_of_each(chosen.problems)
+        found = catalog.size(chosen.rows)
     if as_json:
         figures = {
             "series": found.series_count,

@@ -53,6 +53,13 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
         connection.execute(f"COPY t TO '{path}' (FORMAT parquet)")
 
 
+def damage_pages(path: Path) -> None:
+    """Overwrite what an index's first columns hold; leave its footer, which is read first."""
+    content = bytearray(path.read_bytes())
+    content[4:400] = b"\xff" * 396
+    path.write_bytes(content)
+
+
 @pytest.fixture
 def write_index(tmp_path: Path) -> WriteIndex:
     """Write rows as an index of their own and open it."""

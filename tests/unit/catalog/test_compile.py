@@ -13,11 +13,10 @@ from idcfs.catalog.columns import Column, stream_columns
 from idcfs.catalog.compile import compile_layout
 from idcfs.catalog.layouts import open_layout
 from idcfs.errors import IndexFileError
+from tests.unit.catalog.conftest import WriteIndex, damage_pages
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.unit.catalog.conftest import WriteIndex
 
 
 def texts_of(column: Column) -> list[bytes]:
@@ -50,13 +49,6 @@ def test_a_column_may_begin_within_its_memory(part: slice) -> None:
     assert list(column.numbers().cast("I")) == numbers[part]
     column = Column(nanoarrow.c_array(texts, nanoarrow.string())[part].view())
     assert texts_of(column) == [text.encode() for text in texts[part]]
-
-
-def damage_pages(path: Path) -> None:
-    """Overwrite what an index's first columns hold; leave its footer, which is read first."""
-    content = bytearray(path.read_bytes())
-    content[4:400] = b"\xff" * 396
-    path.write_bytes(content)
 
 
 def test_damage_that_shows_while_series_are_sorted_is_told(
