@@ -7,6 +7,7 @@ the store and the cache go to worker threads, each under the limiter of its
 kind.
 """
 
+from idcfs.fetch.carrier import Carrier
 from idcfs.fetch.download import Brought
 from idcfs.fetch.fetcher import INTEGRITY_TRIES, MAX_TRANSFERS, Fetcher, Limiters
 from idcfs.fetch.reader import ObjectReader
@@ -17,6 +18,7 @@ __all__ = [
     "INTEGRITY_TRIES",
     "MAX_TRANSFERS",
     "Brought",
+    "Carrier",
     "Fetcher",
     "Limiters",
     "ObjectReader",

@@ -1,9 +1,10 @@
-"""Fetches whole objects into files of the user's. Runs in worker threads."""
+"""Fetches whole objects into files of the user's. Runs in worker threads but where it says so."""
 
 from __future__ import annotations
 
 import os
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from idcfs.errors import IntegrityError
 from idcfs.fetch.unfinished import unfinished_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from idcfs.model import Checksum, Extent, ObjectRef
@@ -35,29 +37,58 @@ class Brought:
     """Whether something else was in its place."""
 
 
-def download_object(
-    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_content: bool
-) -> Brought:
-    """Write the object beside `destination` under a hidden name, check it, and rename it.
+class Receiving:
+    """A file of the user's that an object's bytes are coming into, in order."""
+
+    def __init__(self, fd: int, check: ContentCheck, *, verify_content: bool) -> None:
+        self._fd = fd
+        self._check = check
+        self.offered = check.expect if verify_content else None
+        """To be told of the checksums that come with the object, if they are wanted."""
+
+    def take(self, chunk: memoryview) -> None:
+        """Write the next bytes. Raises OSError."""
+        self._check.update(chunk)
+        while chunk:
+            chunk = chunk[os.write(self._fd, chunk) :]
+
+    @property
+    def brought(self) -> Brought:
+        """What there is to tell when all has gone well."""
+        return Brought(True, self._check.checksum)
+
+
+@contextmanager
+def receiving(ref: ObjectRef, destination: Path, *, verify_content: bool) -> Iterator[Receiving]:
+    """Take the object in beside `destination` under a hidden name, check it, and rename it.
 
     The length is always checked, the content on demand. The modification time becomes the
-    object's. Raises StoreError, IntegrityError or OSError; then nothing is left behind.
+    object's. Raises IntegrityError or OSError; then, and after any other error, nothing is left
+    behind.
     """
     check = ContentCheck(ref, ref.whole, verify_content=verify_content)
     with unfinished_file(ref, destination) as fd:
+        yield Receiving(fd, check, verify_content=verify_content)
+        check.finish()
+
+
+def download_object(
+    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_content: bool
+) -> Brought:
+    """Write the object to `destination` as `receiving` does, in a worker thread.
+
+    Raises StoreError besides.
+    """
+    with receiving(ref, destination, verify_content=verify_content) as received:
 
         def sink(chunk: memoryview) -> None:
             trio.from_thread.check_cancelled()
-            check.update(chunk)
-            while chunk:
-                chunk = chunk[os.write(fd, chunk) :]
+            received.take(chunk)
 
-        offered = check.expect if verify_content else None
         store.get_extent(
-            ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag, offered=offered
+            ref.bucket, ref.key, ref.whole, sink, etag=ref.instance.etag, offered=received.offered
         )
-        check.finish()
-    return Brought(True, check.checksum)
+    return received.brought
 
 
 def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int) -> int:

@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
-from idcfs.fetch.download import Brought, download_object
+from idcfs.fetch.download import Brought, download_object, receiving
 from idcfs.fetch.figures import FetchFigures
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.idle import IdleReaders
@@ -23,6 +23,7 @@ from idcfs.fetch.listings import Listings
 from idcfs.fetch.readahead import Readaheads
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.units import Filled, fill_units
+from idcfs.store.protocol import AskOtherwiseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from idcfs.cache import Cache, CachedObject
     from idcfs.cache.protocol import FindChecksums
+    from idcfs.fetch.carrier import Carrier
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
@@ -90,11 +92,14 @@ class Fetcher:
         limiters: Limiters | None = None,
         extra_bytes: int = 0,
         integrity_tries: int = INTEGRITY_TRIES,
+        carrier: Carrier | None = None,
     ) -> None:
         """`extra_bytes` are fetched beyond reads that come one after another: see `streams`.
 
         `integrity_tries` is how often content is asked for that is not what was promised.
+        `carrier`, which somebody else runs, brings small objects into files of the user's.
         """
+        self._carrier = carrier
         self._integrity_tries = integrity_tries
         self._store = store
         self._cache = cache
@@ -193,14 +198,16 @@ class Fetcher:
         destination: Path,
         *,
         find_present: Callable[[], Brought | None] = lambda: None,
+        is_absent: Callable[[], bool] = lambda: False,
         verify_content: bool = True,
     ) -> Brought:
         """Fetch the object into a file of the user's, which appears when whole and checked.
 
-        `find_present` is asked first, in a thread; nothing is fetched if it finds that the
-        file is there. Raises StoreError if the object cannot be had, OSError if
-        it cannot be written. Of a large object that is cut off, what came is left beside
-        `destination` for the next call, under a hidden name; of others nothing is.
+        `find_present` is asked first, in a thread, unless `is_absent`, which must be quick, says
+        that it would find nothing; nothing is fetched if it finds that the file is there. Raises
+        StoreError if the object cannot be had, OSError if it cannot be written. Of a large object
+        that is cut off, what came is left beside `destination` for the next call, under a hidden
+        name; of others nothing is.
         """
 
         def bring() -> Brought:
@@ -209,8 +216,17 @@ class Fetcher:
             )
 
         if is_small(ref.instance.size_bytes):
-            # Never abandoned: the thread must have removed its temporary file when this ends.
-            return await self._insist(lambda: self._run_transfer(bring, abandon=False))
+
+            async def bring_small() -> Brought:
+                if self._carrier is not None and ref.instance.size_bytes and is_absent():
+                    try:
+                        return await self._carry(self._carrier, ref, destination, verify_content)
+                    except AskOtherwiseError as exc:
+                        logger.debug("%s: asking otherwise: %s", ref.url, exc)
+                # Never abandoned: the thread must have removed its temporary file when this ends.
+                return await self._run_transfer(bring, abandon=False)
+
+            return await self._insist(bring_small)
         limiters = self._limiters
         if present := await trio.to_thread.run_sync(find_present, limiter=limiters.disk):
             return present
@@ -224,6 +240,15 @@ class Fetcher:
                 verify_content=verify_content,
             ).run(destination)
         )
+
+    async def _carry(
+        self, carrier: Carrier, ref: ObjectRef, destination: Path, verify_content: bool
+    ) -> Brought:
+        """Do what `download_object` does, on this thread. Raises AskOtherwiseError too."""
+        async with self._limiters.objects:
+            with receiving(ref, destination, verify_content=verify_content) as received:
+                await carrier.bring(ref, received.take, received.offered)
+        return received.brought
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""

@@ -116,6 +116,9 @@ class CarriedStore:
         """See `ObjectStore.find_checksums`."""
         return ()
 
+    def find_multiplexer(self) -> None:
+        """Return None: files are read one at a time."""
+
     def close(self) -> None:
         """See `ObjectStore.close`. Says what could not be checked in full."""
         if self._believed:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache.opening import open_cache
-from idcfs.fetch import INTEGRITY_TRIES, Fetcher, Limiters
+from idcfs.fetch import INTEGRITY_TRIES, Carrier, Fetcher, Limiters
 from idcfs.prefetch.batches import split, when_there_is_room
 from idcfs.prefetch.commands import Done, SeriesCommands
 from idcfs.prefetch.concurrency import FILE_BYTES, Concurrency
@@ -241,13 +241,18 @@ async def prefetch(
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
+        multiplexer = meter.find_multiplexer()
+        carrier = None if multiplexer is None else Carrier(multiplexer)
         fetcher = Fetcher(
             store=meter,
             cache=cache,
             nursery=services,
             limiters=limiters,
             integrity_tries=integrity_tries,
+            carrier=carrier,
         )
+        if carrier is not None:
+            services.start_soon(carrier.run)
         pipeline = Pipeline(
             fetcher=fetcher,
             target=target,

@@ -7,14 +7,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from idcfs.store.passing import PassingStore
+from idcfs.store.passing import PassingMultiplexer, PassingStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink
-    from idcfs.store.protocol import OfferedSink, StoredObject
+    from idcfs.store.protocol import Drop, Ended, Multiplexer, OfferedSink, StoredObject
 
 
 class MeteredStore(PassingStore):
@@ -50,13 +50,16 @@ class MeteredStore(PassingStore):
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        with self._lock:
-            self.requests_under_way += 1
+        self.note_asked(1)
         try:
             yield
         finally:
-            with self._lock:
-                self.requests_under_way -= 1
+            self.note_asked(-1)
+
+    def note_asked(self, count: int) -> None:
+        """Count requests that begin, or end where `count` is negative."""
+        with self._lock:
+            self.requests_under_way += count
 
     def get_extent(
         self,
@@ -69,6 +72,12 @@ class MeteredStore(PassingStore):
         offered: OfferedSink | None = None,
     ) -> None:
         """See `ObjectStore.get_extent`."""
+        counting = self.counting(key, extent, sink)
+        with self._asking():
+            super().get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
+
+    def counting(self, key: str, extent: Extent, sink: Sink) -> Sink:
+        """Return a sink that counts what it passes on to `sink`."""
         counts = self._under_way.setdefault(key, {})
         # An extent that is asked for again, after a failure, starts counting anew.
         counts[extent.offset] = 0
@@ -78,5 +87,47 @@ class MeteredStore(PassingStore):
             counts[extent.offset] += len(chunk)
             self.moved_at_s = time.monotonic()
 
-        with self._asking():
-            super().get_extent(bucket, key, extent, counting, etag=etag, offered=offered)
+        return counting
+
+    def find_multiplexer(self) -> Multiplexer | None:
+        """See `ObjectStore.find_multiplexer`."""
+        multiplexer = self._store.find_multiplexer()
+        return None if multiplexer is None else _MeteredMultiplexer(multiplexer, self)
+
+
+class _MeteredMultiplexer(PassingMultiplexer):
+    """A `Multiplexer` whose exchanges count as its store's."""
+
+    def __init__(self, multiplexer: Multiplexer, meter: MeteredStore) -> None:
+        super().__init__(multiplexer)
+        self._meter = meter
+
+    def begin(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        ended: Ended,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> Drop | None:
+        """See `Multiplexer.begin`."""
+        meter = self._meter
+
+        def ended_too(error: Exception | None) -> None:
+            meter.note_asked(-1)
+            ended(error)
+
+        sink = meter.counting(key, extent, sink)
+        drop = super().begin(bucket, key, extent, sink, ended_too, etag=etag, offered=offered)
+        if drop is None:
+            return None
+
+        def drop_too() -> None:
+            meter.note_asked(-1)
+            drop()
+
+        meter.note_asked(1)
+        return drop_too

@@ -100,6 +100,10 @@ class DirectoryTarget:
         verify_content = self._verify is Verify.FULL
         was_wrong = False
 
+        def is_absent() -> bool:
+            is_new = self._directories.make(path.parent)
+            return (is_new or not os.path.lexists(path)) and not self._cached(ref.series)
+
         def find_present() -> Brought | None:
             nonlocal was_wrong
             if not self._directories.make(path.parent):
@@ -114,7 +118,12 @@ class DirectoryTarget:
             return copy_cached(self._cache, ref, path, verify_content=verify_content)
 
         bring = functools.partial(
-            fetcher.download, ref, path, find_present=find_present, verify_content=verify_content
+            fetcher.download,
+            ref,
+            path,
+            find_present=find_present,
+            is_absent=is_absent,
+            verify_content=verify_content,
         )
         try:
             brought = await bring()

@@ -39,6 +39,10 @@ class ByteStream(Protocol):
         """Send all of `content`. Raises OSError."""
         ...
 
+    def send(self, content: bytes, /) -> int:
+        """Send what can be sent at once and return how many bytes that was. Raises OSError."""
+        ...
+
     def recv_into(self, buffer: memoryview, /) -> int:
         """Wait for some bytes and return how many came; 0 at the end. Raises OSError."""
         ...

@@ -9,10 +9,12 @@ botocore's to deal with, in `wire`.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from ssl import SSLCertVerificationError
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from idcfs.errors import StoreError
 from idcfs.store.bodies import ended_early
 from idcfs.store.checksums import ASKING, offered_checksums
 from idcfs.store.connections import Pool
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from idcfs.model import Checksum, Extent
     from idcfs.store.connections import Connection, Server
     from idcfs.store.endpoint import Endpoint
+    from idcfs.store.http import Head
 
 _PAGE_KEYS = 1000
 """The most that S3 returns at once."""
@@ -42,6 +45,9 @@ _LONGEST_ERROR_BYTES = 64 * 1024
 _LONGEST_PAGE_S = 60.0
 """For the body of a listing or an error. A page of 300 kB takes so long at 5 kB a second."""
 
+_MOST_MET = 1000
+"""Objects whose next request is known to fail: all that are under way at once, and more."""
+
 _BUSY = frozenset((429, 500, 502, 503, 504))
 """What a store answers that has too much to do. To ask again at once would add to it."""
 
@@ -51,6 +57,29 @@ class UnusualError(Exception):
 
     Says nothing about whether it can succeed.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, written down."""
+
+    server: Server
+    request: bytes
+    action: str
+    """Opens the message of an error: "cannot list s3://bucket/prefix"."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedExtent:
+    """The request for an extent of an object."""
+
+    asked: Asked
+    bucket: str
+    key: str
+    extent: Extent
+    etag: str
+    is_whole: bool
+    """Whether its checksums are asked for, as it is the whole object."""
 
 
 class DirectWire:
@@ -69,6 +98,8 @@ class DirectWire:
         dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
         self._pool = Pool(dial=dialler.dial, most_idle=max_connections)
         self._buckets: dict[str, tuple[Server, str] | None] = {}
+        self._met: dict[tuple[str, str], UnusualError | StoreError] = {}
+        """What the multiplexer met, by object, for whoever asks next."""
 
     def list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
@@ -85,7 +116,7 @@ class DirectWire:
         if token is not None:
             query += f"&continuation-token={_quoted(token)}"
         with translated(action, self._endpoint.url):
-            with self._ask(bucket, query) as answer:
+            with self._ask(self._compose(bucket, query, action)) as answer:
                 self._check_status(answer, action, (200,))
                 body = _read_all(answer, _LONGEST_PAGE_BYTES)
             try:
@@ -101,20 +132,15 @@ class DirectWire:
         Where it is said to be the whole object, its checksums are asked for.
         Raises UnusualError, or StoreUnavailableError.
         """
-        action, url = f"cannot read {object_url(bucket, key)}", self._endpoint.url
-        if not key:
-            raise UnusualError("the key is empty")
-        wanted = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
-        headers = ASKING if is_whole else wanted
-        if etag:
-            if not (etag.isascii() and etag.isprintable()):
-                raise UnusualError("an ETag that must be encoded")
-            headers += f'If-Match: "{etag}"\r\n'
+        if (met := self._met.pop((bucket, key), None)) is not None:
+            raise met
+        asked = self.compose(bucket, key, extent, etag, is_whole).asked
+        action, url = asked.action, self._endpoint.url
         with translated(action, url):
-            answer = self._ask(bucket, f"/{_quoted(key, safe='/')}", headers)
+            answer = self._ask(asked)
             try:
                 self._check_status(answer, action, (200, 206))
-                _check_headers(answer, extent, etag)
+                _check_headers(answer.head, extent, etag)
             except BaseException:
                 answer.end()
                 raise
@@ -123,31 +149,80 @@ class DirectWire:
             answer, length=extent.length, action=action, endpoint=url, checksums=checksums
         )
 
+    def compose(
+        self, bucket: str, key: str, extent: Extent, etag: str, is_whole: bool
+    ) -> AskedExtent:
+        """Return the request for `extent`. Raises UnusualError if it cannot go directly."""
+        if not key:
+            raise UnusualError("the key is empty")
+        wanted = f"Range: bytes={extent.offset}-{extent.end - 1}\r\n"
+        headers = ASKING if is_whole else wanted
+        if etag:
+            if not (etag.isascii() and etag.isprintable()):
+                raise UnusualError("an ETag that must be encoded")
+            headers += f'If-Match: "{etag}"\r\n'
+        action = f"cannot read {object_url(bucket, key)}"
+        asked = self._compose(bucket, f"/{_quoted(key, safe='/')}", action, headers)
+        return AskedExtent(asked, bucket, key, extent, etag, is_whole)
+
+    def check(self, wanted: AskedExtent, head: Head) -> tuple[Checksum, ...]:
+        """Return the checksums that came with what was asked for.
+
+        Raises UnusualError unless the head is the ordinary one, and StoreUnavailableError
+        if the store is busy.
+        """
+        if head.status in _BUSY:
+            raise self._busy_error(head, "", wanted.asked.action)
+        if head.status not in (200, 206):
+            raise UnusualError(f"status {head.status}")
+        _check_headers(head, wanted.extent, wanted.etag)
+        return offered_checksums(head.headers) if wanted.is_whole else ()
+
+    def note_met(self, wanted: AskedExtent, error: UnusualError | StoreError | OSError) -> None:
+        """Have the next request for an object meet `error`, as one has that was sent elsewhere."""
+        if isinstance(error, OSError):
+            try:
+                with translated(wanted.asked.action, self._endpoint.url):
+                    raise error
+            except StoreError as exc:
+                error = exc
+        if len(self._met) >= _MOST_MET:
+            self._met.clear()
+        self._met[wanted.bucket, wanted.key] = error
+
+    def find_idle(self, server: Server) -> Connection | None:
+        """Return a kept connection, which from then on is the caller's, if there is one."""
+        return self._pool.find_idle(server)
+
     def close(self) -> None:
         """Close idle connections."""
         self._pool.close()
 
-    def _ask(self, bucket: str, target: str, headers: str = "") -> Answer:
-        """Send a GET and return the answer, whatever it says.
-
-        A kept connection that proves dead does not count as a failure: the server hung up
-        while nothing was asked of it, and a new one is made at once. Raises UnusualError,
-        and OSError for the network's failures.
-        """
+    def _compose(self, bucket: str, target: str, action: str, headers: str = "") -> Asked:
+        """Write a GET. Raises UnusualError."""
         server, path = self._find_bucket(bucket)
         if not (path or target.startswith("/")):
             target = f"/{target}"
         request = (
             f"GET {path}{target} HTTP/1.1\r\nHost: {server.netloc}\r\nUser-Agent: idcfs\r\n"
             f"Accept-Encoding: identity\r\n{headers}\r\n"
-        ).encode("ascii")
+        )
+        return Asked(server, request.encode("ascii"), action)
+
+    def _ask(self, asked: Asked) -> Answer:
+        """Send a GET and return the answer, whatever it says.
+
+        A kept connection that proves dead does not count as a failure: the server hung up
+        while nothing was asked of it, and a new one is made at once. Raises UnusualError,
+        and OSError for the network's failures.
+        """
         try:
-            if (kept := self._pool.find_idle(server)) is not None:
+            if (kept := self._pool.find_idle(asked.server)) is not None:
                 try:
-                    return self._exchange(request, kept)
+                    return self._exchange(asked.request, kept)
                 except NoAnswerError:
                     pass
-            return self._exchange(request, self._pool.connect(server))
+            return self._exchange(asked.request, self._pool.connect(asked.server))
         except (MalformedAnswerError, SSLCertVerificationError) as exc:
             # botocore may know other authorities, from its configuration or its own list.
             raise UnusualError(str(exc)) from exc
@@ -172,11 +247,13 @@ class DirectWire:
         head = answer.head
         if head.status in _BUSY:
             code = parse_error_code(_read_all(answer, _LONGEST_ERROR_BYTES))
-            retry_after = head.headers.get("retry-after", "")
-            url = self._endpoint.url
-            raise answer_error(head.status, code, "", action, url, retry_after=retry_after)
+            raise self._busy_error(head, code, action)
         if head.status not in expected:
             raise UnusualError(f"status {head.status}")
+
+    def _busy_error(self, head: Head, code: str, action: str) -> StoreError:
+        retry_after, url = head.headers.get("retry-after", ""), self._endpoint.url
+        return answer_error(head.status, code, "", action, url, retry_after=retry_after)
 
 
 class DirectBody:
@@ -219,9 +296,8 @@ class DirectBody:
                 ) from exc
 
 
-def _check_headers(answer: Answer, extent: Extent, etag: str) -> None:
+def _check_headers(head: Head, extent: Extent, etag: str) -> None:
     """Raises UnusualError unless it is exactly the extent that follows."""
-    head = answer.head
     answered_etag = bare_etag(head.headers.get("etag", ""))
     if not answered_etag or (etag and answered_etag != etag):
         raise UnusualError("another ETag")

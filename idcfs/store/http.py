@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from idcfs.store.connections import Connection, Pool
 
-_LONGEST_HEAD_BYTES = 64 * 1024
+LONGEST_HEAD_BYTES = 64 * 1024
 """Of status line and headers; S3's have about 1 KiB. Well below a connection's buffer."""
 
 _LONGEST_LINE_BYTES = 4096
@@ -207,7 +207,7 @@ def read_head(connection: Connection, timeout_s: float) -> Head:
     """Take the next head from what comes. Raises OSError, MalformedAnswerError."""
     deadline_s = time.monotonic() + timeout_s
     while (end := connection.buffer.find(b"\r\n\r\n", connection.start, connection.end)) < 0:
-        if connection.end - connection.start > _LONGEST_HEAD_BYTES:
+        if connection.end - connection.start > LONGEST_HEAD_BYTES:
             raise MalformedAnswerError("the answer's headers do not end")
         if not connection.receive():
             raise EndedEarlyError("the server hung up before the end of the headers")

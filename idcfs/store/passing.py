@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from idcfs.model import Checksum, Extent
-    from idcfs.store.protocol import ObjectStore, OfferedSink, Sink, StoredObject
+    from idcfs.store.protocol import (
+        Drop,
+        Ended,
+        Multiplexer,
+        ObjectStore,
+        OfferedSink,
+        Sink,
+        StoredObject,
+    )
 
 
 class PassingStore:
@@ -38,6 +46,47 @@ class PassingStore:
         """See `ObjectStore.find_checksums`."""
         return self._store.find_checksums(bucket, key, etag=etag)
 
+    def find_multiplexer(self) -> Multiplexer | None:
+        """Return None: what it brought would not be passed on through here."""
+        return None
+
     def close(self) -> None:
         """See `ObjectStore.close`."""
         self._store.close()
+
+
+class PassingMultiplexer:
+    """A `Multiplexer` in front of another one."""
+
+    def __init__(self, multiplexer: Multiplexer) -> None:
+        self._multiplexer = multiplexer
+
+    def fileno(self) -> int:
+        """See `Multiplexer.fileno`."""
+        return self._multiplexer.fileno()
+
+    def begin(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        ended: Ended,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> Drop | None:
+        """See `Multiplexer.begin`."""
+        return self._multiplexer.begin(bucket, key, extent, sink, ended, etag=etag, offered=offered)
+
+    def turn(self) -> None:
+        """See `Multiplexer.turn`."""
+        self._multiplexer.turn()
+
+    def expire(self) -> None:
+        """See `Multiplexer.expire`."""
+        self._multiplexer.expire()
+
+    def close(self) -> None:
+        """See `Multiplexer.close`."""
+        self._multiplexer.close()

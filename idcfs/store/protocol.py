@@ -76,6 +76,60 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def find_multiplexer(self) -> Multiplexer | None:
+        """Return what brings many objects at once in one thread, if this store has that."""
+        ...
+
     def close(self) -> None:
         """Close idle connections. The store must not be used afterwards."""
+        ...
+
+
+class AskOtherwiseError(Exception):
+    """It cannot be had from a `Multiplexer`; what comes of `get_extent` is not known."""
+
+
+Ended = Callable[[Exception | None], None]
+"""Told, once, how an exchange ended: None for well."""
+
+Drop = Callable[[], None]
+"""Hangs up within an exchange, of which nobody is told then."""
+
+
+class Multiplexer(Protocol):
+    """Brings many objects at once in the one thread that uses it. Nothing in here blocks."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read whenever there is something to do in `turn`."""
+        ...
+
+    def begin(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        ended: Ended,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> Drop | None:
+        """Ask for `extent`, which is not empty, and return what hangs up before it has ended.
+
+        In later `turn`s its bytes go to `sink` as in `ObjectStore.get_extent`, and then
+        `ended` is told AskOtherwiseError, what the sink raised, or None. Returns None, and
+        tells nobody, if nothing can be asked for now: then `get_extent` can.
+        """
+        ...
+
+    def turn(self) -> None:
+        """Take what has come."""
+        ...
+
+    def expire(self) -> None:
+        """End exchanges of which nothing has come for too long. To be called every second or so."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
         ...

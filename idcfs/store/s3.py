@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from idcfs.model import Checksum
     from idcfs.store.pages import Page
-    from idcfs.store.protocol import OfferedSink, Sink, StoredObject
+    from idcfs.store.protocol import Multiplexer, OfferedSink, Sink, StoredObject
     from idcfs.store.sender import Sender
     from idcfs.store.slices import Ask
 
@@ -127,6 +127,13 @@ class S3Store:
                 return checksums
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
+
+    def find_multiplexer(self) -> Multiplexer:
+        """Return what sends requests over connections that `get_extent` has left idle.
+
+        They do not count among `max_connections`.
+        """
+        return self._get_sender().make_multiplexer()
 
     def close(self) -> None:
         """Close idle connections, and end pauses between attempts."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from idcfs.store.bodies import Body
     from idcfs.store.endpoint import Endpoint
     from idcfs.store.pages import Page
+    from idcfs.store.protocol import Multiplexer
     from idcfs.store.wire import Wire
 
 _MOST_DETOURS = 8
@@ -101,6 +102,12 @@ class Sender:
         Asked once for an object of many megabytes, so that botocore is quick enough.
         """
         return self._get_wire().find_checksums(bucket, key, etag)
+
+    def make_multiplexer(self) -> Multiplexer:
+        """Return what sends many requests from one thread, directly or not at all."""
+        from idcfs.store.multiplex import DirectMultiplexer
+
+        return DirectMultiplexer(self._direct, read_timeout_s=self._read_timeout_s)
 
     def close(self) -> None:
         """Close idle connections."""
