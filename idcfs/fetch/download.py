@@ -16,8 +16,8 @@ from idcfs.fetch.unfinished import unfinished_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Checksum, Extent, ObjectRef
     from idcfs.store import ObjectStore
 
@@ -59,7 +59,7 @@ class Receiving:
 
 
 @contextmanager
-def receiving(ref: ObjectRef, destination: Path, *, verify_content: bool) -> Iterator[Receiving]:
+def receiving(ref: ObjectRef, destination: StrPath, *, verify_content: bool) -> Iterator[Receiving]:
     """Take the object in beside `destination` under a hidden name, check it, and rename it.
 
     The length is always checked, the content on demand. The modification time becomes the
@@ -73,7 +73,7 @@ def receiving(ref: ObjectRef, destination: Path, *, verify_content: bool) -> Ite
 
 
 def download_object(
-    store: ObjectStore, ref: ObjectRef, destination: Path, *, verify_content: bool
+    store: ObjectStore, ref: ObjectRef, destination: StrPath, *, verify_content: bool
 ) -> Brought:
     """Write the object to `destination` as `receiving` does, in a worker thread.
 

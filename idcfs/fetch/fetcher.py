@@ -27,11 +27,11 @@ from idcfs.store.protocol import AskOtherwiseError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from idcfs.cache import Cache, CachedObject
     from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch.carrier import Carrier
+    from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
@@ -195,7 +195,7 @@ class Fetcher:
     async def download(
         self,
         ref: ObjectRef,
-        destination: Path,
+        destination: StrPath,
         *,
         find_present: Callable[[], Brought | None] = lambda: None,
         is_absent: Callable[[], bool] = lambda: False,
@@ -242,12 +242,19 @@ class Fetcher:
         )
 
     async def _carry(
-        self, carrier: Carrier, ref: ObjectRef, destination: Path, verify_content: bool
+        self, carrier: Carrier, ref: ObjectRef, destination: StrPath, verify_content: bool
     ) -> Brought:
         """Do what `download_object` does, on this thread. Raises AskOtherwiseError too."""
-        async with self._limiters.objects:
+        limiter = self._limiters.objects
+        try:
+            limiter.acquire_nowait()  # `acquire` would let all others go first, for each file
+        except trio.WouldBlock:
+            await limiter.acquire()
+        try:
             with receiving(ref, destination, verify_content=verify_content) as received:
                 await carrier.bring(ref, received.take, received.offered)
+        finally:
+            limiter.release()
         return received.brought
 
     def close(self) -> None:

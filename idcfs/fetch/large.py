@@ -14,10 +14,10 @@ from idcfs.fetch.unfinished import partial_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch.run_record import RunRecord
+    from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Extent, ObjectRef
     from idcfs.store import ObjectStore
 
@@ -56,7 +56,7 @@ class LargeDownload:
         self._hashing = trio.Lock()
         self._errors: list[Exception] = []
 
-    async def run(self, destination: Path) -> Brought:
+    async def run(self, destination: StrPath) -> Brought:
         """Have the object at `destination`. Raises as `download_object`.
 
         What came is left for the next one if the store is out of reach, or when cancelled.

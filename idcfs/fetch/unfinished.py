@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idcfs.errors import AccessDeniedError, IntegrityError, StoreUnavailableError
@@ -18,9 +19,11 @@ from idcfs.fetch.run_record import RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from idcfs.model import ObjectRef
+
+    StrPath = str | os.PathLike[str]
+    """For each of many files; a `Path` takes as long to make as a file takes to open."""
 
 SUFFIX = ".idcfs-part"
 """Of every unfinished file."""
@@ -38,7 +41,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
+def unfinished_file(ref: ObjectRef, destination: StrPath) -> Iterator[int]:
     """Give the descriptor of an empty hidden file that takes its name when all has gone well.
 
     Otherwise it is removed. Raises OSError, and IntegrityError if it was taken away.
@@ -62,7 +65,7 @@ def unfinished_file(ref: ObjectRef, destination: Path) -> Iterator[int]:
 
 
 @contextmanager
-def partial_file(ref: ObjectRef, destination: Path) -> Iterator[tuple[int, RunRecord | None]]:
+def partial_file(ref: ObjectRef, destination: StrPath) -> Iterator[tuple[int, RunRecord | None]]:
     """Give a file as `unfinished_file` does, and the record of the runs that are in it.
 
     What was left by a program that was killed, by a signal or by a store out of reach is
@@ -70,7 +73,7 @@ def partial_file(ref: ObjectRef, destination: Path) -> Iterator[tuple[int, RunRe
     other it is removed. The record is None if none can be kept. Raises OSError.
     """
     path = _hidden(destination, SUFFIX)
-    record = RunRecord(_hidden(destination, _RECORD_SUFFIX), ref)
+    record = RunRecord(Path(_hidden(destination, _RECORD_SUFFIX)), ref)
     # Without an ETag nobody would notice that the object changed.
     claimed = _claim(path, lambda fd: bool(ref.instance.etag) and record.load())
     if claimed is None:
@@ -102,7 +105,7 @@ def _may_go_on(exc: BaseException) -> bool:
     )
 
 
-def _claim(path: Path, is_wanted: Callable[[int], bool]) -> tuple[int, os.stat_result] | None:
+def _claim(path: str, is_wanted: Callable[[int], bool]) -> tuple[int, os.stat_result] | None:
     """Open a hidden file for oneself alone; it is empty, or `is_wanted` as it was left.
 
     Returns the descriptor and the file's status; None if another program has it, or it cannot be
@@ -122,8 +125,8 @@ def _claim(path: Path, is_wanted: Callable[[int], bool]) -> tuple[int, os.stat_r
                 if is_own and (not found.st_size or is_wanted(fd)):
                     claimed, fd = fd, -1
                     return claimed, found
-                path.unlink()
-                path.with_suffix(_RECORD_SUFFIX).unlink(missing_ok=True)
+                os.unlink(path)
+                Path(path).with_suffix(_RECORD_SUFFIX).unlink(missing_ok=True)
         except OSError:
             return None
         finally:
@@ -132,22 +135,22 @@ def _claim(path: Path, is_wanted: Callable[[int], bool]) -> tuple[int, os.stat_r
     return None
 
 
-def _lock(path: Path, fd: int) -> bool:
+def _lock(path: str, fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # no locks here: it was made just now, or by a host that has them
         if not os.fstat(fd).st_size:
-            path.unlink()
+            os.unlink(path)
         return False
     return True
 
 
-def _leads_to(path: Path, found: os.stat_result) -> bool:
+def _leads_to(path: str, found: os.stat_result) -> bool:
     """Tell whether a file that was opened by this name still has it, now that it is locked."""
     try:
-        return os.path.samestat(path.lstat(), found)
+        return os.path.samestat(os.lstat(path), found)
     except FileNotFoundError:
         return False
 
@@ -160,7 +163,7 @@ def _finish(fd: int, found: os.stat_result, ref: ObjectRef) -> None:
         os.close(os.dup(fd))
 
 
-def _rename(path: Path, found: os.stat_result, destination: Path) -> None:
+def _rename(path: str, found: os.stat_result, destination: StrPath) -> None:
     """Give a hidden file its name. Raises IntegrityError if it is not there any more.
 
     Some network file systems keep the locks of each host to itself: then two hosts that bring
@@ -168,16 +171,17 @@ def _rename(path: Path, found: os.stat_result, destination: Path) -> None:
     """
     if not _leads_to(path, found):
         raise IntegrityError(f"{destination}: another program took away what was being written")
-    path.rename(destination)
+    os.rename(path, destination)
 
 
-def _remove(path: Path, found: os.stat_result) -> None:
+def _remove(path: str, found: os.stat_result) -> None:
     with suppress(OSError):  # the first error says more, and Cancelled must come out
         if _leads_to(path, found):
-            path.unlink()
+            os.unlink(path)
 
 
-def _hidden(destination: Path, suffix: str) -> Path:
+def _hidden(destination: StrPath, suffix: str) -> str:
     # In the same directory, so that the rename stays within one file system.
-    shortened = destination.name.encode()[:_HIDDEN_NAME_BYTES].decode(errors="ignore")
-    return destination.with_name(f".{shortened}{suffix}")
+    directory, name = os.path.split(destination)
+    shortened = name.encode()[:_HIDDEN_NAME_BYTES].decode(errors="ignore")
+    return os.path.join(directory, f".{shortened}{suffix}")

@@ -6,11 +6,11 @@ wait for it.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from idcfs.model import SeriesUUID
 
@@ -41,9 +41,9 @@ class Directories:
     """Makes directories, each once, and remembers those in which nothing was. Any thread."""
 
     def __init__(self) -> None:
-        self._are_new: dict[Path, bool] = {}
+        self._are_new: dict[str, bool] = {}
 
-    def make(self, path: Path) -> bool:
+    def make(self, path: str) -> bool:
         """Have a directory, and tell whether it was made here. Raises OSError."""
         is_new = self._are_new.get(path)
         if is_new is None:
@@ -54,17 +54,16 @@ class Directories:
             is_new = self._are_new[path] = is_new or self._are_new.get(path, False)
         return is_new
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: str) -> None:
         """Make it anew the next time."""
         self._are_new.pop(path, None)
 
 
-def _make(path: Path) -> bool:
+def _make(path: str) -> bool:
     try:
-        path.mkdir()
+        os.mkdir(path)
     except FileExistsError:
         return False
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(exist_ok=True)
+        os.makedirs(path, exist_ok=True)
     return True

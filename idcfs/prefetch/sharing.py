@@ -1,7 +1,7 @@
 """One prefetch shared by several processes: who brings which series, and what they tell.
 
-Threads of Python in one process wait for one another at every system call, so that a second
-processor gains little; processes do not.
+One thread of a process receives all small files, and so keeps one processor busy. Large ones are
+received, hashed and written by several, which keep two.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from idcfs.cache import is_small
 from idcfs.prefetch.processors import processor_count
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ _WORTH_BYTES: Final = 500 * 10**6
 _WORTH_FILES: Final = 1000
 """What takes one process a second or more. Another one takes 0.3 s and 30 MB to begin."""
 
-_SMALL_BYTES: Final = 128 << 10
-"""Of such files a process keeps one processor busy. Of larger ones it keeps nearly two, as
-receiving, hashing and writing go on beside one another."""
-
 _LOOK_S: Final = 0.2
 """How often who waits looks whether it is wanted any more."""
 
@@ -47,7 +44,7 @@ def process_count(request: PrefetchRequest, outcome: Outcome) -> int:
     if count is None:
         files, size_bytes = outcome.total_files, outcome.total_bytes
         is_worth_it = size_bytes >= _WORTH_BYTES or files >= _WORTH_FILES
-        each = 1 if size_bytes < _SMALL_BYTES * files else 2
+        each = 1 if is_small(size_bytes // max(files, 1)) else 2
         count = min(max(processor_count() // each, 1), MOST_PROCESSES) if is_worth_it else 1
     return min(count, request.jobs or count)
 

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
 def test_only_what_was_made_here_is_new(tmp_path: Path) -> None:
     known = Directories()
-    assert known.make(tmp_path / "a/b/c")
-    assert known.make(tmp_path / "a/b/c")
-    assert not known.make(tmp_path / "a/b")
-    assert not Directories().make(tmp_path / "a/b/c")
+    assert known.make(str(tmp_path / "a/b/c"))
+    assert known.make(str(tmp_path / "a/b/c"))
+    assert not known.make(str(tmp_path / "a/b"))
+    assert not Directories().make(str(tmp_path / "a/b/c"))
 
 
 def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
     known = Directories()
-    known.make(tmp_path / "a")
+    known.make(str(tmp_path / "a"))
     (tmp_path / "a").rmdir()
-    known.forget(tmp_path / "a")
-    assert known.make(tmp_path / "a")
+    known.forget(str(tmp_path / "a"))
+    assert known.make(str(tmp_path / "a"))
     assert (tmp_path / "a").is_dir()
 
 
 def test_what_is_in_the_way_is_no_directory_of_ours(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     known = Directories()
-    assert not known.make(tmp_path / "a")
+    assert not known.make(str(tmp_path / "a"))
     with pytest.raises(NotADirectoryError):
-        known.make(tmp_path / "a/b")
+        known.make(str(tmp_path / "a/b"))
 
 
 def test_no_more_is_remembered_than_is_of_use(
@@ -45,9 +45,9 @@ def test_no_more_is_remembered_than_is_of_use(
     monkeypatch.setattr(directories, "_REMEMBERED", 2)
     known = Directories()
     for name in "abc":
-        assert known.make(tmp_path / name)
-    assert known.make(tmp_path / "c")
-    assert not known.make(tmp_path / "a")  # forgotten, and so looked at again
+        assert known.make(str(tmp_path / name))
+    assert known.make(str(tmp_path / "c"))
+    assert not known.make(str(tmp_path / "a"))  # forgotten, and so looked at again
 
     asked: list[str] = []
 

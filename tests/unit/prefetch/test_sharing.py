@@ -139,6 +139,7 @@ def request(**changes: Any) -> PrefetchRequest:  # noqa: ANN401  # fields of any
 
 
 MUCH, SMALL, LITTLE = Outcome(10, 10**10), Outcome(1000, 10**8), Outcome(999, 10**8)
+CTS = Outcome(2000, 10**9)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,7 @@ MUCH, SMALL, LITTLE = Outcome(10, 10**10), Outcome(1000, 10**8), Outcome(999, 10
     [
         ({}, MUCH, 2),
         ({}, SMALL, 5),
+        ({}, CTS, 5),
         ({}, LITTLE, 1),
         ({"processes": 1}, MUCH, 1),
         ({"processes": 5}, LITTLE, 5),
