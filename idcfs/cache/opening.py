@@ -131,14 +131,18 @@ def _leave_shared_mode(root: Path) -> None:
 
 
 def _warn_of_other_hosts(root: Path) -> None:
-    kind = file_system_type(root)
-    if kind in _REMOTE_TYPES:
+    if is_remote(root):
         logger.warning(
             "the cache directory %s is on %s: if several hosts use it, say --cache-shared, as "
             "their locks may not keep each other out",
             root,
-            kind,
+            file_system_type(root),
         )
+
+
+def is_remote(path: Path) -> bool:
+    """Tell whether a directory, which need not exist, is on a file system of the network."""
+    return file_system_type(path) in _REMOTE_TYPES
 
 
 def file_system_type(path: Path) -> str:

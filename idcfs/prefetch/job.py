@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.cache.opening import open_cache
+from idcfs.cache.opening import is_remote, open_cache
 from idcfs.fetch import INTEGRITY_TRIES, Carrier, Fetcher, Limiters
 from idcfs.prefetch.batches import split, when_there_is_room
 from idcfs.prefetch.commands import Done, SeriesCommands
@@ -170,6 +170,8 @@ def bring_series(
         listed=listed,
         concurrency=concurrency,
         processes=processes,
+        # Where each file takes a while to make, threads do so side by side.
+        carries=request.download_dir is not None and not is_remote(request.download_dir),
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
         patience_policy=PatiencePolicy() if request.from_dir is None else NO_PATIENCE,
     )
@@ -229,11 +231,15 @@ async def prefetch(
     listed: Listed = lambda *_: None,
     concurrency: Concurrency,
     processes: int = 1,
+    carries: bool = False,
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
     patience_policy: PatiencePolicy = NO_PATIENCE,
 ) -> None:
-    """Bring the files of all series to `target`; see `run_prefetch`."""
+    """Bring the files of all series to `target`; see `run_prefetch`.
+
+    `carries` tells whether small files are received in one thread, this one.
+    """
     patience = Patience(meter, patience_policy)
     limiters = Limiters(
         objects=trio.CapacityLimiter(concurrency.limit),
@@ -241,7 +247,7 @@ async def prefetch(
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
-        multiplexer = meter.find_multiplexer()
+        multiplexer = meter.find_multiplexer() if carries else None
         carrier = None if multiplexer is None else Carrier(multiplexer)
         fetcher = Fetcher(
             store=meter,
