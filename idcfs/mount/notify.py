@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from idcfs.mount.probe import Answer
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from idcfs.mount.probe import Told
 
 logger = logging.getLogger(__name__)
 
@@ -56,24 +59,22 @@ class ServiceManager:
         """Say that the mount is being taken down."""
         self._send("STOPPING=1\nSTATUS=unmounting")
 
-    async def feed_watchdog(self, mountpoint: Path) -> None:
+    async def feed_watchdog(self, ask: Callable[[float], Awaitable[Told]]) -> None:
         """Feed the watchdog as long as the mount answers; return at once if there is none.
 
-        The question goes through the kernel and comes back to this process, as any
-        user's would. One that stays without an answer starves the watchdog.
+        `ask` asks it, and has so many seconds' patience (`Probe.ask`). An answer that is an
+        error starves it, and one that does not come. Where nobody can be sent to ask, that this
+        task runs has to do.
         """
         if self.watchdog_s is None:
             return
-        own_thread = trio.CapacityLimiter(1)
         while True:
-            try:
-                await trio.to_thread.run_sync(
-                    os.statvfs, mountpoint, limiter=own_thread, abandon_on_cancel=True
-                )
-            except OSError as exc:
-                logger.warning("the mount does not answer: %s", exc.strerror)
-            else:
+            # Who gets no answer for so long has been ended by then.
+            answer, reason = await ask(self.watchdog_s)
+            if answer in {Answer.GIVEN, Answer.UNKNOWN}:
                 self._send("WATCHDOG=1")
+            else:
+                logger.warning("the mount does not answer: %s", reason)
             await trio.sleep(self.watchdog_s / _FEEDS_PER_TIMEOUT)
 
     def _send(self, message: str) -> None:

@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+from idcfs.mount.mountpoints import find_mount
+
 logger = logging.getLogger(__name__)
 
 _READAHEAD_KIB = 1024
@@ -25,11 +27,13 @@ def may_raise_readahead() -> bool:
 def raise_readahead(mountpoint: Path) -> None:
     """Have the kernel read further ahead at a mount, where that is permitted.
 
-    Blocks until the mount answers.
+    Once the mount has answered: before, the kernel has yet to set it. The mount is not asked for
+    its device, since this may be its daemon (`mount.probe`).
     """
+    mounted = find_mount(mountpoint)
+    if mounted is None:
+        return
     try:
-        device = mountpoint.stat().st_dev
-        setting = _SETTINGS / f"{os.major(device)}:{os.minor(device)}" / "read_ahead_kb"
-        setting.write_text(f"{_READAHEAD_KIB}\n")
+        (_SETTINGS / f"0:{mounted.device}" / "read_ahead_kb").write_text(f"{_READAHEAD_KIB}\n")
     except OSError as exc:
         logger.debug("the kernel's readahead stays as it is: %s", exc)

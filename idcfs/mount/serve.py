@@ -18,6 +18,7 @@ from idcfs.mount.collector import collect_rarely
 from idcfs.mount.hidden_files import hidden_files
 from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore
+from idcfs.mount.probe import Answer, Probe
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
 from idcfs.mount.refresh import Refresher
 from idcfs.mount.report import MountReport
@@ -51,6 +52,10 @@ logger = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
 """How long fetches under way may go on after a signal before their readers get an error."""
+
+_PATIENCE_S = 30.0
+"""A mount answers its first question within milliseconds of `mount(2)`; on a machine that is
+short of everything, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +99,10 @@ async def serve(parts: Parts, ready: Callable[[], None]) -> None:
                 extra_bytes=0 if may_raise_readahead() else EXTRA_BYTES,
             )
             adapter, refresher = _wire(parts, fetcher, metered, limiters)
+            probe = Probe(parts.mountpoint)
             session = Session(adapter, parts.mountpoint, parts.options)
             try:
-                await _run(parts, session, refresher, services.cancel_scope, ready)
+                await _run(parts, session, probe, refresher, services.cancel_scope, ready)
             finally:
                 parts.manager.stopping()
                 services.cancel_scope.cancel()
@@ -150,6 +156,7 @@ def _wire(
 async def _run(
     parts: Parts,
     session: Session,
+    probe: Probe,
     refresher: Refresher,
     fetches: trio.CancelScope,
     ready: Callable[[], None],
@@ -161,8 +168,8 @@ async def _run(
         await watching.start(refresher.refresh_at_signals)
         await watching.start(switch_level_at_signals)
         answered = trio.Event()
-        watching.start_soon(_announce, mountpoint, answered, ready)
-        watching.start_soon(manager.feed_watchdog, mountpoint)
+        watching.start_soon(_announce, probe, mountpoint, answered, ready)
+        watching.start_soon(manager.feed_watchdog, probe.ask)
         await session.run()
         if not answered.is_set():
             raise MountError(
@@ -172,13 +179,17 @@ async def _run(
         watching.cancel_scope.cancel()
 
 
-async def _announce(mountpoint: Path, answered: trio.Event, ready: Callable[[], None]) -> None:
-    """Call `ready` once the kernel has had an answer from us."""
-    try:
-        await trio.to_thread.run_sync(os.statvfs, mountpoint, abandon_on_cancel=True)
-        await trio.to_thread.run_sync(raise_readahead, mountpoint, abandon_on_cancel=True)
-    except OSError:  # it ended before it answered, which `serve` tells
+async def _announce(
+    probe: Probe, mountpoint: Path, answered: trio.Event, ready: Callable[[], None]
+) -> None:
+    """Call `ready` once the kernel has had an answer from us, or nobody can be sent to ask."""
+    while (told := await probe.ask(_PATIENCE_S)).answer is Answer.MISSING:
+        logger.warning("the mount at %s is not ready yet: %s", mountpoint, told.reason)
+    if told.answer is Answer.REFUSED:  # it ended before it answered, which `serve` tells
         return
+    if told.answer is Answer.UNKNOWN:
+        logger.info("cannot ask %s whether it answers: %s", mountpoint, told.reason)
+    await trio.to_thread.run_sync(raise_readahead, mountpoint, abandon_on_cancel=True)
     answered.set()
     ready()
 

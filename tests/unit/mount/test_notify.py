@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +10,7 @@ import trio
 import trio.testing
 
 from idcfs.mount.notify import ServiceManager
-from tests.support.mounting import DEADLINE_S, wait_until
+from idcfs.mount.probe import Answer, Told
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:
@@ -71,7 +69,7 @@ def test_a_manager_that_is_gone_does_no_harm(
 
 def watch(
     manager: ServiceManager,
-    path: Path,
+    ask: Callable[[float], Awaitable[Told]],
     body: Callable[[trio.testing.MockClock], Awaitable[None]],
 ) -> None:
     """Run `body` beside the feeding of the watchdog, on a clock that only the body moves."""
@@ -79,14 +77,23 @@ def watch(
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(manager.feed_watchdog, path)
+            nursery.start_soon(manager.feed_watchdog, ask)
             await body(clock)
             nursery.cancel_scope.cancel()
 
     trio.run(run, clock=clock)
 
 
-def test_it_is_fed_thrice_in_its_time_while_the_mount_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", [Answer.GIVEN, Answer.UNKNOWN])
+def test_it_is_fed_thrice_in_its_time_unless_the_mount_fails(
+    tmp_path: Path, answer: Answer
+) -> None:
+    patiences = []
+
+    async def ask(patience_s: float) -> Told:
+        patiences.append(patience_s)
+        return Told(answer, "for a reason")
+
     with NoticeSocket(str(tmp_path / "socket")) as notices:
 
         async def expect_feeds(clock: trio.testing.MockClock) -> None:
@@ -95,50 +102,26 @@ def test_it_is_fed_thrice_in_its_time_while_the_mount_answers(tmp_path: Path) ->
                 assert notices.is_silent()
                 clock.jump(1.0)
 
-        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_feeds)
+        watch(ServiceManager(notices.name, 3.0), ask, expect_feeds)
+    assert set(patiences) == {3.0}
 
 
+@pytest.mark.parametrize("answer", [Answer.REFUSED, Answer.MISSING])
 def test_it_starves_while_the_mount_answers_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, answer = threading.Event(), threading.Event()
-
-    def hang(path: Path) -> None:
-        asked.set()
-        answer.wait(DEADLINE_S)
-
-    monkeypatch.setattr(os, "statvfs", hang)
-    with NoticeSocket(str(tmp_path / "socket")) as notices:
-
-        async def expect_none(clock: trio.testing.MockClock) -> None:
-            assert await trio.to_thread.run_sync(asked.wait, DEADLINE_S)
-            clock.jump(20.0)
-            await trio.testing.wait_all_tasks_blocked()
-            assert notices.is_silent()
-
-        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_none)
-    answer.set()
-
-
-def test_it_starves_while_the_mount_answers_with_errors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = "the mount does not answer: Transport endpoint"
 
-    def refuse(path: Path) -> None:
-        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+    async def ask(patience_s: float) -> Told:
+        return Told(answer, "Transport endpoint is not connected")
 
-    monkeypatch.setattr(os, "statvfs", refuse)
     with NoticeSocket(str(tmp_path / "socket")) as notices:
 
         async def expect_none(clock: trio.testing.MockClock) -> None:
-            for refused in range(3):
-                await trio.to_thread.run_sync(
-                    wait_until,
-                    lambda refused=refused: caplog.text.count(told) > refused,
-                    "it is asked again",
-                )
+            for asked in range(1, 4):
+                await trio.testing.wait_all_tasks_blocked()
+                assert caplog.text.count(told) == asked
                 clock.jump(1.0)
             assert notices.is_silent()
 
-        watch(ServiceManager(notices.name, 3.0), tmp_path, expect_none)
+        watch(ServiceManager(notices.name, 3.0), ask, expect_none)
