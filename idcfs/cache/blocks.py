@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import struct
 import sys
-import zlib
 from array import array
 from typing import TYPE_CHECKING
 
+from idcfs.crc import crc32
 from idcfs.errors import CacheError
 from idcfs.model import Extent
 
@@ -88,7 +88,7 @@ class Blocks:
         view = memoryview(content)
         for number in self.numbers(extent):
             start = number * self.block_bytes - extent.offset
-            checksum = zlib.crc32(view[start : start + self.block_bytes])
+            checksum = crc32(view[start : start + self.block_bytes])
             if self._states[number] == _MISSING or checksum != self.sums[number]:
                 bad.append(number)
             elif self._states[number] == _STORED:
@@ -130,7 +130,7 @@ class Summing:
         """Take the next bytes."""
         while chunk:
             part = chunk[: self._block_bytes - self._filled]
-            self._sum = zlib.crc32(part, self._sum)
+            self._sum = crc32(part, self._sum)
             self._filled += len(part)
             chunk = chunk[len(part) :]
             if self._filled == self._block_bytes:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import zlib
 from typing import TYPE_CHECKING
 
 from idcfs.cache import units as sizes
 from idcfs.cache.blocks import Blocks
 from idcfs.cache.files import OPENING, Descriptor, make_hole, remove_same, write_fully
 from idcfs.cache.scratch import move, remove_quietly
+from idcfs.crc import crc32
 from idcfs.errors import CacheError
 from idcfs.model import Extent
 
@@ -231,7 +231,7 @@ def read_footer(fd: int, file_bytes: int, identity: bytes) -> tuple[int, int] | 
     magic, block_bytes, size_bytes, whose, checksum = _FOOTER.unpack(footer)
     if magic != _MAGIC or whose != identity or not block_bytes:
         return None
-    if checksum != zlib.crc32(footer[:_CHECKED_BYTES]):
+    if checksum != crc32(footer[:_CHECKED_BYTES]):
         return None
     if file_bytes != _file_bytes(size_bytes, block_bytes):
         return None
@@ -277,7 +277,7 @@ def table_bytes(size_bytes: int) -> int:
 def _start(fd: int, size_bytes: int, identity: bytes, block_bytes: int) -> None:
     os.ftruncate(fd, _file_bytes(size_bytes, block_bytes))
     fields = (_MAGIC, block_bytes, size_bytes, identity)
-    checksum = zlib.crc32(_FOOTER.pack(*fields, 0)[:_CHECKED_BYTES])
+    checksum = crc32(_FOOTER.pack(*fields, 0)[:_CHECKED_BYTES])
     footer = _FOOTER.pack(*fields, checksum)
     write_fully(fd, footer, _file_bytes(size_bytes, block_bytes) - _FOOTER.size)
 

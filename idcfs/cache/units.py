@@ -20,9 +20,9 @@ first byte is served. Half of all files are under 0.5 MB; one of 8 MiB takes a t
 second at 80 MB/s, so that a reader of a header does not wait long."""
 
 BLOCK_BYTES = 128 << 10
-"""What the kernel reads ahead from FUSE, so that most reads are one block: its CRC takes
-31-55 µs where moving it through FUSE takes 90. At 1 MiB, a 4 KiB read of a header would
-cost 0.4 ms; at 16 KiB, a large object's checksums would take eight times the space."""
+"""What the kernel reads ahead from FUSE, so that most reads are one block: reading and
+checking it takes some 30 µs where moving it through FUSE takes 90. At 1 MiB, a 4 KiB read of a
+header would cost 0.3 ms; at 16 KiB, a large object's checksums would take eight times the space."""
 
 UNIT_BYTES = 128 << 10
 """The unit of objects that are not small, a multiple of the blocks that have a checksum. A

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.cache import ContentCheck
+from idcfs.crc import crc32
 from idcfs.errors import IntegrityError
 from idcfs.fetch.unfinished import unfinished_file
 
@@ -101,7 +101,7 @@ def download_extent(store: ObjectStore, ref: ObjectRef, extent: Extent, fd: int)
     def sink(chunk: memoryview) -> None:
         nonlocal offset, crc
         trio.from_thread.check_cancelled()
-        crc = zlib.crc32(chunk, crc)
+        crc = crc32(chunk, crc)
         while chunk:
             count = os.pwrite(fd, chunk, offset)
             offset += count

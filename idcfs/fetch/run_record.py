@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from idcfs.crc import crc32
 from idcfs.fetch import streams
 
 if TYPE_CHECKING:
@@ -91,5 +91,5 @@ class RunRecord:
 def _crc_of(run: Extent, fd: int) -> int:
     crc = 0
     for offset in range(run.offset, run.end, _READ_BYTES):
-        crc = zlib.crc32(os.pread(fd, min(_READ_BYTES, run.end - offset), offset), crc)
+        crc = crc32(os.pread(fd, min(_READ_BYTES, run.end - offset), offset), crc)
     return crc
