@@ -20,6 +20,7 @@ from idcfs.fetch.flights import Flights
 from idcfs.fetch.idle import IdleReaders
 from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import Listings
+from idcfs.fetch.looking import Looks
 from idcfs.fetch.readahead import Readaheads
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.units import Filled, fill_units
@@ -109,6 +110,7 @@ class Fetcher:
         self._listings = Listings(
             store, cache, nursery, transfers=self._limiters.listings, disk=self._limiters.disk
         )
+        self._looks = Looks()
         self._background = Background(nursery, slots=_BACKGROUND_SLOTS)
         self._readaheads = Readaheads(
             self._background,
@@ -147,6 +149,7 @@ class Fetcher:
                 open_cached=self._open_cached,
                 fill=self._fill,
                 disk=self._limiters.disk,
+                looks=self._looks,
                 background=self._background,
                 began=self._began,
                 figures=self.figures,

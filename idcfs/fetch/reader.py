@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from idcfs.cache import CachedObject
     from idcfs.fetch.background import Background, Job
     from idcfs.fetch.figures import FetchFigures
+    from idcfs.fetch.looking import Looks
     from idcfs.fetch.units import Filled
     from idcfs.model import Bytes, ObjectRef
 
@@ -44,11 +45,11 @@ _CHUNK_BYTES = 1 << 20
 class ObjectReader:
     """Reads extents of one object, for any number of handles. On the trio thread.
 
-    `open_cached`, `fill` and `disk` are the Fetcher's: how to open the object in the
-    cache, how to bring missing units in, and the limiter of threads for the disk. `began`
-    is called at the first read, with whether anything had to be fetched for it; `figures` are
-    the Fetcher's. Of a large object, `extra_bytes` are fetched beyond a read that is not
-    known to go on.
+    `open_cached`, `fill`, `disk` and `looks` are the Fetcher's: how to open the object in the
+    cache, how to bring missing units in, the limiter of threads for the disk, and what is
+    tried before one of these is taken. `began` is called at the first read, with whether
+    anything had to be fetched for it; `figures` are the Fetcher's. Of a large object,
+    `extra_bytes` are fetched beyond a read that is not known to go on.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ObjectReader:
         open_cached: OpenCached,
         fill: Fill,
         disk: trio.CapacityLimiter,
+        looks: Looks,
         background: Background,
         began: Began,
         figures: FetchFigures,
@@ -73,6 +75,7 @@ class ObjectReader:
         self._open_cached = open_cached
         self._fill = fill
         self._disk = disk
+        self._looks = looks
         self._background = background
         self._began = began
         self._figures = figures
@@ -319,13 +322,15 @@ class ObjectReader:
         return Extent(first.offset, end - first.offset)
 
     async def _read_stored(self, cached: CachedObject, extent: Extent) -> Bytes:
-        content = cached.read_nowait(extent)
+        content = await self._looks.find(functools.partial(cached.read_nowait, extent))
         if content is None:
             content = await trio.to_thread.run_sync(cached.read, extent, limiter=self._disk)
         return content
 
     async def _get_cached(self) -> CachedObject:
         """Open the cached object once, however many reads come at first."""
+        if self._cached is not None and not self._changing.locked():
+            return self._cached  # without a turn of the loop, which taking the lock costs
         async with self._changing:
             if self._cached is None:
                 try:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from idcfs.cache import DiskCache
+from idcfs.cache.objects import DiskObject
 from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
 from idcfs.fetch import Fetcher, fetcher, idle
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
+from tests.support.mounting import DEADLINE_S
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
 from tests.unit.fetch.wired import fetching, read
 
@@ -745,3 +747,30 @@ def test_any_reads_are_right_whatever_the_cache_does(
 
     run()
     disk.close()
+
+
+@in_trio
+async def test_what_the_disk_brings_soon_is_read_without_a_thread(
+    store: MemoryStore, cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = store.add_content(SMALL)
+    looked = 0
+    monkeypatch.setattr("idcfs.fetch.looking._LOOKING_S", DEADLINE_S)
+
+    def look(held: DiskObject, extent: Extent) -> Bytes | None:
+        nonlocal looked
+        looked += 1
+        return SMALL[extent.offset : extent.end] if looked > 3 else None
+
+    def read_in_thread(held: DiskObject, extent: Extent) -> Bytes:
+        raise AssertionError("a thread was asked")
+
+    async with fetching(store, cache) as fetcher:
+        reader = fetcher.open(ref)
+        assert await reader.read(Extent(10, 5)) == SMALL[10:15]
+        monkeypatch.setattr(DiskObject, "read_nowait", look)
+        monkeypatch.setattr(DiskObject, "read", read_in_thread)
+        assert reader.read_nowait(Extent(20, 5)) is None
+        assert await reader.read(Extent(20, 5)) == SMALL[20:25]
+        assert looked == 4
+        fetcher.close_reader(reader)
