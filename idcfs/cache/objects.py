@@ -137,7 +137,11 @@ class DiskObject:
     # Writing
 
     def writer(
-        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+        self,
+        extent: Extent,
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        waits: bool = True,
     ) -> UnitWriter | None:
         """See `CachedObject.writer`."""
         end_s = time.monotonic() + _PATIENCE_S
@@ -154,6 +158,8 @@ class DiskObject:
                 if writer is not None:
                     return writer
                 continue
+            if not waits:
+                raise CacheError(f"somebody else writes {self._ref.url}")
             if given_up():
                 raise CacheError(f"nobody waits for {self._ref.url} any more")
             time.sleep(pause_s)

@@ -60,7 +60,11 @@ class CachedObject(Protocol):
         ...
 
     def writer(
-        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+        self,
+        extent: Extent,
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        waits: bool = True,
     ) -> ExtentWriter | None:
         """Start writing a missing unit, or adjacent ones; None if all is stored by now.
 
@@ -68,9 +72,9 @@ class CachedObject(Protocol):
         somebody else, in any process, writes the first of them, but not for ever.
         `given_up` tells, from any thread and also later, whether nobody wants the extent
         any more: waiting then ends with CacheError, and the next writer of the same bytes
-        ends this one, which can write and commit no more. Blocks; raises CacheError when
-        the disk fails or has no room, and IntegrityError when others have brought all,
-        and it is not the object.
+        ends this one, which can write and commit no more. Who does not wait meets CacheError
+        at once. Blocks; raises CacheError when the disk fails or has no room, and
+        IntegrityError when others have brought all, and it is not the object.
         """
         ...
 

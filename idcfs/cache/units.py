@@ -80,7 +80,11 @@ class UncachedObject:
         return units(self._size, extent)
 
     def writer(
-        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+        self,
+        extent: Extent,
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        waits: bool = True,
     ) -> ExtentWriter | None:
         """Raise the error that made the cache unusable."""
         raise CacheError(*self._failure.args)

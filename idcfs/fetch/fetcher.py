@@ -16,6 +16,7 @@ from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.download import Brought, download_object, receiving
 from idcfs.fetch.figures import FetchFigures
+from idcfs.fetch.filler import Filler
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.idle import IdleReaders
 from idcfs.fetch.large import LargeDownload
@@ -94,13 +95,17 @@ class Fetcher:
         extra_bytes: int = 0,
         integrity_tries: int = INTEGRITY_TRIES,
         carrier: Carrier | None = None,
+        fills_together: bool = False,
     ) -> None:
         """`extra_bytes` are fetched beyond reads that come one after another: see `streams`.
 
         `integrity_tries` is how often content is asked for that is not what was promised.
         `carrier`, which somebody else runs, brings small objects into files of the user's.
+        `fills_together` tells whether one thread brings what goes into the cache, as suits one
+        that is on a disk of this machine.
         """
         self._carrier = carrier
+        self._filler = Filler(store.find_multiplexer) if fills_together else None
         self._integrity_tries = integrity_tries
         self._store = store
         self._cache = cache
@@ -262,6 +267,8 @@ class Fetcher:
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""
+        if self._filler is not None:
+            self._filler.close()
         for reader in self._readers.values():
             reader.close()
         self._idle.close()
@@ -304,8 +311,18 @@ class Fetcher:
         def fill() -> Filled:
             return fill_units(self._store, ref, cached, extent, into_memory, given_up.is_set)
 
+        async def attempt() -> Filled:
+            if self._filler is not None and not isinstance(cached, UncachedObject):
+                try:
+                    async with self._limiters.objects:
+                        await self._filler.fill(ref, cached, extent, given_up.is_set)
+                    return Filled()
+                except AskOtherwiseError as exc:
+                    logger.debug("%s: asking otherwise: %s", ref.url, exc)
+            return await self._run_transfer(fill, abandon=True)
+
         try:
-            return await self._insist(lambda: self._run_transfer(fill, abandon=True))
+            return await self._insist(attempt)
         finally:
             # A thread that is still at it may be overtaken by the next transfer.
             given_up.set()

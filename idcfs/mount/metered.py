@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from idcfs.errors import WAY_ROUND, AccessDeniedError
-from idcfs.store.passing import PassingStore
+from idcfs.store.passing import PassingMultiplexer, PassingStore
 from idcfs.vfs.figures import Latencies
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
-    from idcfs.store.protocol import OfferedSink
+    from idcfs.store.protocol import Drop, Ended, Multiplexer, OfferedSink
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,24 @@ class MeteredStore(PassingStore):
             with self._lock:
                 self.received_bytes += came
 
+    def find_multiplexer(self) -> Multiplexer | None:
+        """See `ObjectStore.find_multiplexer`."""
+        multiplexer = self._store.find_multiplexer()
+        return None if multiplexer is None else _MeteredMultiplexer(multiplexer, self)
+
+    def begin(self) -> None:
+        """Count a request of the multiplexer's that begins,"""
+        with self._lock:
+            self.under_way += 1
+
+    def end(self, came: int, took_s: float | None) -> None:
+        """and one that has ended, with how long it took if it ended well."""
+        with self._lock:
+            self.under_way -= 1
+            self.received_bytes += came
+            if took_s is not None:
+                self.latencies["get"].record(took_s)
+
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:
         began = time.monotonic()
@@ -88,3 +106,48 @@ class MeteredStore(PassingStore):
         finally:
             with self._lock:
                 self.under_way -= 1
+
+
+class _MeteredMultiplexer(PassingMultiplexer):
+    """A `Multiplexer` whose exchanges count as its store's.
+
+    Of one that fails, the request that follows it counts as an error, or as none.
+    """
+
+    def __init__(self, multiplexer: Multiplexer, meter: MeteredStore) -> None:
+        super().__init__(multiplexer)
+        self._meter = meter
+
+    def begin(
+        self,
+        bucket: str,
+        key: str,
+        extent: Extent,
+        sink: Sink,
+        ended: Ended,
+        *,
+        etag: str,
+        offered: OfferedSink | None = None,
+    ) -> Drop | None:
+        """See `Multiplexer.begin`."""
+        meter, came, began_s = self._meter, 0, time.monotonic()
+
+        def counting(chunk: memoryview) -> None:
+            nonlocal came
+            sink(chunk)
+            came += len(chunk)
+
+        def ended_too(error: Exception | None) -> None:
+            meter.end(came, None if error else time.monotonic() - began_s)
+            ended(error)
+
+        drop = super().begin(bucket, key, extent, counting, ended_too, etag=etag, offered=offered)
+        if drop is None:
+            return None
+
+        def drop_too() -> None:
+            meter.end(came, None)
+            drop()
+
+        meter.begin()
+        return drop_too

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from idcfs.cache.opening import is_remote
 from idcfs.errors import IdcfsError, MountError
 from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
 from idcfs.fuse import Adapter, KernelCache, Session
@@ -97,6 +98,7 @@ async def serve(parts: Parts, ready: Callable[[], None]) -> None:
                 nursery=services,
                 limiters=limiters,
                 extra_bytes=0 if may_raise_readahead() else EXTRA_BYTES,
+                fills_together=not (parts.cache.shared or is_remote(parts.cache_dir)),
             )
             adapter, refresher = _wire(parts, fetcher, metered, limiters)
             probe = Probe(parts.mountpoint)

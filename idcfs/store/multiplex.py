@@ -96,10 +96,12 @@ class DirectMultiplexer:
         wire: DirectWire,
         *,
         read_timeout_s: float,
+        may_ask: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wire = wire
         self._read_timeout_s = read_timeout_s
+        self._may_ask = may_ask
         self._clock = clock
         self._epoll = select.epoll()
         self._busy: dict[int, _Exchange] = {}
@@ -123,6 +125,8 @@ class DirectMultiplexer:
         offered: OfferedSink | None = None,
     ) -> Drop | None:
         """See `Multiplexer.begin`."""
+        if not self._may_ask():
+            return None
         try:
             wanted = self._wire.compose(bucket, key, extent, etag, offered is not None)
         except UnusualError:

@@ -103,11 +103,11 @@ class Sender:
         """
         return self._get_wire().find_checksums(bucket, key, etag)
 
-    def make_multiplexer(self) -> Multiplexer:
+    def make_multiplexer(self, may_ask: Callable[[], bool]) -> Multiplexer:
         """Return what sends many requests from one thread, directly or not at all."""
         from idcfs.store.multiplex import DirectMultiplexer
 
-        return DirectMultiplexer(self._direct, read_timeout_s=self._read_timeout_s)
+        return DirectMultiplexer(self._direct, read_timeout_s=self._read_timeout_s, may_ask=may_ask)
 
     def close(self) -> None:
         """Close idle connections."""

@@ -60,10 +60,14 @@ class _FaultyObject:
         return self._inner.missing(extent)
 
     def writer(
-        self, extent: Extent, given_up: Callable[[], bool] = lambda: False
+        self,
+        extent: Extent,
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        waits: bool = True,
     ) -> ExtentWriter | None:
         self._cache.check("writer")
-        writer = self._inner.writer(extent, given_up)
+        writer = self._inner.writer(extent, given_up, waits=waits)
         return None if writer is None else _FaultyWriter(self._cache, writer)
 
     def read_nowait(self, extent: Extent) -> Bytes | None:

@@ -1,0 +1,229 @@
+"""One thread that fills the cache with many extents at once, each of one request.
+
+A thread for each takes longer than a small object does, as threads of Python wait for one another
+at every call to the system. What this one cannot do at once, `fetch.units` does: where somebody
+else writes the same, where the cache fails, where the answer is not the ordinary one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from idcfs.errors import CacheError, StoreError
+from idcfs.store.protocol import AskOtherwiseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from idcfs.cache import CachedObject, ExtentWriter
+    from idcfs.model import Extent, ObjectRef
+    from idcfs.store.protocol import Drop, Multiplexer
+
+    Told = Callable[[Exception | None], None]
+
+logger = logging.getLogger(__name__)
+
+_EXPIRED_EVERY_S: Final = 1.0
+
+
+class _Order:
+    """One extent that is wanted. It belongs to the thread, but for `is_dropped`."""
+
+    def __init__(
+        self,
+        ref: ObjectRef,
+        cached: CachedObject,
+        extent: Extent,
+        given_up: Callable[[], bool],
+        told: Told,
+    ) -> None:
+        self.ref = ref
+        self.cached = cached
+        self.extent = extent
+        self.given_up = given_up
+        self.told = told
+        """Called on the trio thread."""
+        self.is_dropped = False
+        """Whether nobody waits for it any more; set on the trio thread."""
+        self.writer: ExtentWriter | None = None
+        self.drop: Drop | None = None
+
+
+class Filler:
+    """Fills the cache in a thread of its own, which begins with the first extent.
+
+    Its methods belong on the trio thread.
+    """
+
+    def __init__(self, find_multiplexer: Callable[[], Multiplexer | None]) -> None:
+        self._find_multiplexer = find_multiplexer
+        self._orders: deque[_Order] = deque()
+        """Those that begin, and those that are dropped; for the thread."""
+        self._news: deque[tuple[_Order, Exception | None]] = deque()
+        """How orders ended; for the trio thread."""
+        self._under_way: set[_Order] = set()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = -1
+        self._is_closed = False
+
+    async def fill(
+        self, ref: ObjectRef, cached: CachedObject, extent: Extent, given_up: Callable[[], bool]
+    ) -> None:
+        """Have adjacent units in the cache, checked; all of them are there afterwards.
+
+        `given_up` as for `CachedObject.writer`. Raises AskOtherwiseError, and IntegrityError if
+        what came is not what was promised. Cancelling does not wait.
+        """
+        if self._is_closed:
+            raise AskOtherwiseError("no more is filled")
+        if self._thread is None:
+            self._start()
+        task, failure, waits = trio.lowlevel.current_task(), None, True
+
+        def told(error: Exception | None) -> None:
+            nonlocal failure, waits
+            if waits:
+                failure, waits = error, False
+                trio.lowlevel.reschedule(task)
+
+        order = _Order(ref, cached, extent, given_up, told)
+        self._send(order)
+
+        def abort(_: Callable[[], None]) -> trio.lowlevel.Abort:
+            nonlocal waits
+            waits = False
+            order.is_dropped = True
+            self._send(order)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """End the thread, and with it what is under way."""
+        self._is_closed = True
+        if self._thread is not None:
+            os.eventfd_write(self._wake, 1)
+            self._thread.join()
+            os.close(self._wake)
+            self._thread = None
+
+    def _start(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="filler", daemon=True)
+        self._thread.start()
+
+    def _send(self, order: _Order) -> None:
+        self._orders.append(order)
+        # If there are more, the thread is about to take them, and this one with them.
+        if len(self._orders) == 1 and not self._is_closed:
+            os.eventfd_write(self._wake, 1)
+
+    def _deliver(self) -> None:
+        """Tell those who wait. On the trio thread."""
+        while self._news:
+            order, error = self._news.popleft()
+            order.told(error)
+
+    # In the thread
+
+    def _run(self) -> None:
+        multiplexer = None
+        try:
+            multiplexer = self._find_multiplexer()
+            if multiplexer is not None:
+                self._serve(multiplexer)
+        except StoreError as exc:  # it has been closed
+            logger.debug("%s", exc)
+        except Exception:
+            logger.exception("filling the cache in one thread failed; this is a bug in idcfs")
+        finally:
+            self._is_closed = True
+            for order in self._under_way.copy():
+                self._end(order, AskOtherwiseError("no more is filled"))
+            while self._orders:
+                self._end(self._orders.popleft(), AskOtherwiseError("no more is filled"))
+            if multiplexer is not None:
+                multiplexer.close()
+
+    def _serve(self, multiplexer: Multiplexer) -> None:
+        with select.epoll() as waiting:
+            waiting.register(multiplexer.fileno(), select.EPOLLIN)
+            waiting.register(self._wake, select.EPOLLIN)
+            expires_s = time.monotonic() + _EXPIRED_EVERY_S
+            while not self._is_closed:
+                waiting.poll(_EXPIRED_EVERY_S)
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+                while self._orders:
+                    self._take(self._orders.popleft(), multiplexer)
+                multiplexer.turn()
+                if (now_s := time.monotonic()) >= expires_s:
+                    expires_s = now_s + _EXPIRED_EVERY_S
+                    multiplexer.expire()
+
+    def _take(self, order: _Order, multiplexer: Multiplexer) -> None:
+        """Begin what is ordered, or end it if nobody waits for it any more."""
+        if order.is_dropped:
+            self._end(order, AskOtherwiseError("nobody waits for it"))
+            return
+        try:
+            writer = order.cached.writer(order.extent, order.given_up, waits=False)
+            if writer is None:
+                self._end(order, None)
+                return
+            order.writer = writer
+            if writer.extent != order.extent:
+                raise AskOtherwiseError("only a part can be had at once")
+            offered = writer.expect if writer.extent == order.ref.whole else None
+            order.drop = multiplexer.begin(
+                order.ref.bucket,
+                order.ref.key,
+                writer.extent,
+                writer.write,
+                lambda error: self._finish(order, writer, error),
+                etag=order.ref.instance.etag,
+                offered=offered,
+            )
+            if order.drop is None:
+                raise AskOtherwiseError("no connection is idle")
+            self._under_way.add(order)
+        except Exception as exc:
+            self._end(order, exc)
+
+    def _finish(self, order: _Order, writer: ExtentWriter, error: Exception | None) -> None:
+        order.drop = None
+        if error is None:
+            try:
+                writer.commit()
+            except Exception as exc:
+                error = exc
+        self._end(order, error)
+
+    def _end(self, order: _Order, error: Exception | None) -> None:
+        """Let go of an order, and tell who waits for it."""
+        if order.drop is not None:
+            order.drop()
+        if error is not None and order.writer is not None:
+            order.writer.abort()
+        order.drop = order.writer = None
+        self._under_way.discard(order)
+        if isinstance(error, CacheError):  # which the other way meets too, and knows a way round
+            error = AskOtherwiseError(str(error))
+        self._news.append((order, error))
+        # If there are more, the trio thread is about to take them, and this one with them.
+        if len(self._news) == 1 and self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._deliver)
