@@ -37,7 +37,7 @@ half a megabyte is mostly taken at once: 2,000 of them took 2,100 reads."""
 _MOST_EVENTS: Final = 64
 """Connections that are served before somebody else has a turn."""
 
-_MOST_RECORDS: Final = 16
+MOST_RECORDS: Final = 16
 """TLS hands out one record of 16 KiB a call. After so many the next connection has its turn."""
 
 _NOT_YET: Final = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
@@ -219,9 +219,8 @@ class DirectMultiplexer:
                 return
             records = 1
             while self._take(exchange, stream.recv_into(self._view)):
-                if (
-                    records >= _MOST_RECORDS and not stream.pending()
-                ):  # of which no descriptor tells
+                # Of what is pending no descriptor tells.
+                if records >= MOST_RECORDS and not stream.pending():
                     return
                 records += 1
         except _NOT_YET:

@@ -86,6 +86,8 @@ class FaultProxy:
         self._rules: list[_Rule] = []
         self._exchanges: list[Exchange] = []
         self._sockets: set[socket.socket] = set()
+        self.connections = 0
+        """How many were made so far."""
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._port = 0
@@ -186,6 +188,7 @@ class FaultProxy:
     def connected(self, connection: socket.socket) -> None:
         """Remember an open connection."""
         with self._changed:
+            self.connections += 1
             self._sockets.add(connection)
             if self._server is None:  # accepted while closing
                 with suppress(OSError):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idcfs.model import Checksum
-    from idcfs.store.protocol import OfferedSink, Sink
+    from idcfs.store.protocol import Multiplexer, OfferedSink, Sink
 
 P = ParamSpec("P")
 
@@ -109,6 +109,7 @@ class MemoryStore:
         self.on_list: Callable[[str], None] = lambda prefix: None
         self.between_chunks: Callable[[], None] = lambda: None
         self.alter: Callable[[bytes], bytes] = lambda body: body
+        self.multiplexer: Multiplexer | None = None
         self._chunk_bytes = chunk_bytes
 
     def add(self, ref: ObjectRef, content: bytes) -> None:
@@ -167,8 +168,8 @@ class MemoryStore:
             sink(memoryview(chunk))
             chunk[:] = bytes(len(chunk))
 
-    def find_multiplexer(self) -> None:
-        """Return None: each object is asked for by `get_extent`."""
+    def find_multiplexer(self) -> Multiplexer | None:
+        return self.multiplexer
 
     def close(self) -> None:
         pass
