@@ -95,11 +95,14 @@ class DirectMultiplexer:
         self,
         wire: DirectWire,
         *,
+        bucket_name: Callable[[str], str],
         read_timeout_s: float,
         may_ask: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`bucket_name` tells what the index's bucket is called at the endpoint of `wire`."""
         self._wire = wire
+        self._bucket_name = bucket_name
         self._read_timeout_s = read_timeout_s
         self._may_ask = may_ask
         self._clock = clock
@@ -127,6 +130,7 @@ class DirectMultiplexer:
         """See `Multiplexer.begin`."""
         if not self._may_ask():
             return None
+        bucket = self._bucket_name(bucket)
         try:
             wanted = self._wire.compose(bucket, key, extent, etag, offered is not None)
         except UnusualError:

@@ -104,10 +104,19 @@ class Sender:
         return self._get_wire().find_checksums(bucket, key, etag)
 
     def make_multiplexer(self, may_ask: Callable[[], bool]) -> Multiplexer:
-        """Return what sends many requests from one thread, directly or not at all."""
+        """Return what sends many requests from one thread, directly or not at all.
+
+        Unlike all others here it takes buckets as the index names them. It asks for nothing
+        while it may not.
+        """
         from idcfs.store.multiplex import DirectMultiplexer
 
-        return DirectMultiplexer(self._direct, read_timeout_s=self._read_timeout_s, may_ask=may_ask)
+        return DirectMultiplexer(
+            self._direct,
+            bucket_name=self._endpoint.bucket_name,
+            read_timeout_s=self._read_timeout_s,
+            may_ask=may_ask,
+        )
 
     def close(self) -> None:
         """Close idle connections."""

@@ -22,6 +22,7 @@ from tests.support.mounting import wait_until
 from tests.support.scripted import ETAG, Request, ScriptedServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from idcfs.store import ObjectStore
@@ -241,3 +242,24 @@ def test_what_was_met_is_told_as_it_would_have_been() -> None:
                 store.get_extent("bucket", "s/x.dcm", Extent(0, 100), bytearray().extend, etag=ETAG)
             assert caught.value.retry_after_s == 7
             assert len(server.requests) == 5
+
+
+@pytest.fixture
+def google() -> Iterator[ScriptedServer]:
+    with ScriptedServer(send) as server:
+        yield server
+
+
+def test_buckets_have_the_names_that_they_have_there(google: ScriptedServer) -> None:
+    bucket, extent = "idc-open-data-two", Extent(0, 100)
+    received, ends = bytearray(), list[Exception | None]()
+    with closing(S3Store(endpoint_url=google.url, source="gcs")) as store:
+        store.get_extent(bucket, "s/x.dcm", extent, bytearray().extend, etag=ETAG)
+        with closing(store.find_multiplexer()) as multiplexer:
+            assert multiplexer.begin(
+                bucket, "s/x.dcm", extent, received.extend, ends.append, etag=ETAG
+            )
+            while not ends:
+                multiplexer.turn()
+    assert received == CONTENT[:100]
+    assert {request.path for request in google.requests} == {"/idc-open-idc1/s/x.dcm"}

@@ -104,6 +104,7 @@ class Bench:
         )
         self.multiplexer = DirectMultiplexer(
             self.wire,
+            bucket_name=endpoint.bucket_name,
             read_timeout_s=SILENCE_S,
             clock=lambda: self.now_s,
         )
