@@ -268,7 +268,8 @@ class DirectMultiplexer:
         Raises UnusualError unless the head is whole or may become so, and right.
         """
         known = len(exchange.head)
-        came = exchange.head + self._view[: min(count, LONGEST_HEAD_BYTES)]
+        # One byte more than is allowed, so that nothing is left out of what is.
+        came = exchange.head + self._view[: min(count, LONGEST_HEAD_BYTES + 1)]
         end = came.find(b"\r\n\r\n")
         if end < 0:
             if len(came) > LONGEST_HEAD_BYTES:

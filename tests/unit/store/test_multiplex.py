@@ -629,7 +629,7 @@ def test_only_the_object_that_met_an_error_meets_it_again(bench: Bench) -> None:
     assert isinstance(bench.next_error("s/x.dcm"), UnusualError)
 
 
-@pytest.mark.parametrize("piece_bytes", [1 << 10, LONGEST_HEAD_BYTES, 80_000])
+@pytest.mark.parametrize("piece_bytes", [1 << 10, LONGEST_HEAD_BYTES, 80_000, 150_000])
 def test_headers_that_do_not_end_are_unusual(bench: Bench, piece_bytes: int) -> None:
     (far,) = bench.keep()
     exchange = bench.begin()
