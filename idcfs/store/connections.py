@@ -19,7 +19,7 @@ _BUFFER_BYTES = 256 * 1024
 """What one read takes at most. Objects of half a megabyte then take four reads; with 64 KiB
 they take ten, and with 1 MiB the processor's time is no less."""
 
-_LONGEST_IDLE_S = 60.0
+LONGEST_IDLE_S = 60.0
 """Servers hang up after some 5 to 75 s, and routers on the way forget a connection after a
 few minutes, after which what is sent over it vanishes."""
 
@@ -154,7 +154,7 @@ class Pool:
             idle_s = self._clock() - connection.idle_since_s
             if idle_s < _CHECKED_IDLE_S:
                 return connection
-            if idle_s < _LONGEST_IDLE_S and connection.is_usable():
+            if idle_s < LONGEST_IDLE_S and connection.is_usable():
                 return connection
             connection.close()
         return None

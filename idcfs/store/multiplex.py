@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from idcfs.errors import StoreError
 from idcfs.store.bodies import Pace
+from idcfs.store.connections import LONGEST_IDLE_S
 from idcfs.store.direct import UnusualError
 from idcfs.store.http import LONGEST_HEAD_BYTES, EndedEarlyError, MalformedAnswerError, parse_head
 from idcfs.store.protocol import AskOtherwiseError
@@ -109,6 +110,7 @@ class DirectMultiplexer:
         self._epoll = select.epoll()
         self._busy: dict[int, _Exchange] = {}
         self._idle: dict[Server, list[Connection]] = {}
+        """By server, the one that was used last behind the others."""
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
 
@@ -181,6 +183,9 @@ class DirectMultiplexer:
             except TimeoutError as exc:
                 self._give_up(exchange, exc)
             exchange.counted_s, exchange.fresh_bytes = now_s, 0
+        for connections in self._idle.values():
+            while connections and now_s - connections[0].idle_since_s >= LONGEST_IDLE_S:
+                self._hang_up(connections.pop(0))
 
     def close(self) -> None:
         """See `Multiplexer.close`."""
@@ -291,6 +296,7 @@ class DirectMultiplexer:
         connection = exchange.connection
         del self._busy[connection.stream.fileno()]
         if is_clean and exchange.keeps_alive:
+            connection.idle_since_s = self._clock()
             self._idle.setdefault(connection.server, []).append(connection)
         else:
             self._hang_up(connection)

@@ -127,7 +127,7 @@ class Multiplexer(Protocol):
         ...
 
     def expire(self) -> None:
-        """End exchanges of which nothing has come for too long. To be called every second or so."""
+        """End what nothing has come of for too long. To be called every second or so."""
         ...
 
     def close(self) -> None:

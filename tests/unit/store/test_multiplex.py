@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from idcfs.errors import StoreUnavailableError
 from idcfs.model import Checksum, Extent
+from idcfs.store.connections import LONGEST_IDLE_S
 from idcfs.store.dialling import Dialler
 from idcfs.store.direct import DirectWire, UnusualError
 from idcfs.store.endpoint import get_endpoint
@@ -442,6 +443,20 @@ def test_an_idle_connection_over_which_something_comes_is_hung_up(
         far.shutdown(socket.SHUT_WR)
     bench.turn()
     assert is_hung_up(far)
+    assert bench.begin().drop is None
+
+
+def test_a_connection_is_not_used_again_after_a_long_time(bench: Bench) -> None:
+    (far,) = bench.keep()
+    for idle_s in (LONGEST_IDLE_S - 1, LONGEST_IDLE_S - 1, LONGEST_IDLE_S):
+        exchange = bench.begin()
+        read_request(far)
+        far.sendall(answer())
+        bench.turn()
+        assert exchange.ends == [None]
+        bench.now_s += idle_s
+        bench.multiplexer.expire()
+        assert is_hung_up(far) is (idle_s == LONGEST_IDLE_S)
     assert bench.begin().drop is None
 
 
