@@ -251,6 +251,9 @@ class DirectMultiplexer:
             except (UnusualError, StoreError) as exc:
                 self._give_up(exchange, exc)
                 return False
+            except Exception as exc:  # of who is offered the checksums
+                self._end(exchange, exc)
+                return False
             if exchange.left is None:
                 return True
         body = self._view[start : min(start + exchange.left, count)]

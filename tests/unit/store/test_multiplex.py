@@ -770,3 +770,17 @@ def test_an_error_of_the_sink_ends_its_exchange_and_no_other(
     assert is_hung_up(far["s/x.dcm"])
     assert not is_hung_up(far["s/y.dcm"])
     assert bench.next_error() is None
+
+
+def test_an_error_of_who_is_offered_checksums_ends_its_exchange_alone(bench: Bench) -> None:
+    error = ZeroDivisionError()
+
+    def offered(_: object) -> None:
+        raise error
+
+    (far,) = bench.keep()
+    exchange = bench.begin(offered=offered)
+    far.sendall(answer(CONTENT, b"x-amz-checksum-crc32: AAECAw=="))
+    bench.turn()
+    assert exchange.ends == [error]
+    assert exchange.received == b""
