@@ -130,7 +130,7 @@ class DirectMultiplexer:
         offered: OfferedSink | None = None,
     ) -> Drop | None:
         """See `Multiplexer.begin`."""
-        if not self._may_ask():
+        if self._epoll.closed or not self._may_ask():
             return None
         bucket = self._bucket_name(bucket)
         try:

@@ -131,5 +131,5 @@ class Multiplexer(Protocol):
         ...
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, of which nobody is told. Nothing can be asked for afterwards."""
         ...

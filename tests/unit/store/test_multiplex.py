@@ -571,6 +571,15 @@ def test_closing_hangs_up_whatever_is_under_way_or_idle(bench: Bench) -> None:
     assert all(is_hung_up(far) for far in bench.far)
 
 
+def test_after_closing_nothing_is_asked_and_dropping_does_no_harm(bench: Bench) -> None:
+    bench.keep(2)
+    exchange = bench.begin()
+    bench.multiplexer.close()
+    assert exchange.drop is not None
+    exchange.drop()
+    assert bench.begin().drop is None
+
+
 # Unusual answers
 
 UNUSUAL = {
