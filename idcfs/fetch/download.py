@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,12 +46,16 @@ class Receiving:
         self._check = check
         self.offered = check.expect if verify_content else None
         """To be told of the checksums that come with the object, if they are wanted."""
+        self.waited_s = 0.0
+        """How long the disk took, in the end with that to make the file and to rename it."""
 
     def take(self, chunk: memoryview) -> None:
         """Write the next bytes. Raises OSError."""
         self._check.update(chunk)
+        started_s = time.perf_counter()
         while chunk:
             chunk = chunk[os.write(self._fd, chunk) :]
+        self.waited_s += time.perf_counter() - started_s
 
     @property
     def brought(self) -> Brought:
@@ -67,9 +72,14 @@ def receiving(ref: ObjectRef, destination: StrPath, *, verify_content: bool) -> 
     behind.
     """
     check = ContentCheck(ref, ref.whole, verify_content=verify_content)
+    started_s = time.perf_counter()
     with unfinished_file(ref, destination) as fd:
-        yield Receiving(fd, check, verify_content=verify_content)
+        received = Receiving(fd, check, verify_content=verify_content)
+        received.waited_s += time.perf_counter() - started_s
+        yield received
         check.finish()
+        started_s = time.perf_counter()
+    received.waited_s += time.perf_counter() - started_s
 
 
 def download_object(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from idcfs.cache import Cache, CachedObject
     from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch.carrier import Carrier
+    from idcfs.fetch.download import Receiving
     from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
@@ -226,9 +227,10 @@ class Fetcher:
         if is_small(ref.instance.size_bytes):
 
             async def bring_small() -> Brought:
-                if self._carrier is not None and ref.instance.size_bytes and is_absent():
+                carrier = self._carrier if ref.instance.size_bytes else None
+                if carrier is not None and carrier.disk.is_quick and is_absent():
                     try:
-                        return await self._carry(self._carrier, ref, destination, verify_content)
+                        return await self._carry(carrier, ref, destination, verify_content)
                     except AskOtherwiseError as exc:
                         logger.debug("%s: asking otherwise: %s", ref.url, exc)
                 # Never abandoned: the thread must have removed its temporary file when this ends.
@@ -253,6 +255,7 @@ class Fetcher:
         self, carrier: Carrier, ref: ObjectRef, destination: StrPath, verify_content: bool
     ) -> Brought:
         """Do what `download_object` does, on this thread. Raises AskOtherwiseError too."""
+        received: Receiving | None = None
         limiter = self._limiters.objects
         try:
             limiter.acquire_nowait()  # `acquire` would let all others go first, for each file
@@ -261,9 +264,11 @@ class Fetcher:
         try:
             with receiving(ref, destination, verify_content=verify_content) as received:
                 await carrier.bring(ref, received.take, received.offered)
+            return received.brought
         finally:
             limiter.release()
-        return received.brought
+            if received is not None:
+                carrier.disk.note(received.waited_s, ref.instance.size_bytes)
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""

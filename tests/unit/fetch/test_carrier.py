@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import shutil
 import zlib
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import pytest
 import trio
 import trio.testing
 
 from idcfs.errors import IntegrityError, ObjectNotFoundError
-from idcfs.fetch import Brought, Carrier, Fetcher, Limiters
+from idcfs.fetch import Brought, Carrier, Fetcher, Limiters, unfinished
+from idcfs.fetch.carrier import DiskPace
 from idcfs.model import Checksum
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import MTIME_NS, MemoryStore, in_trio, make_content, make_ref
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from idcfs.cache import DiskCache
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CONTENT = make_content(90)
 
@@ -322,6 +327,93 @@ async def test_no_more_are_asked_for_at_once_than_transfers_may_be(
             )
     assert multiplexer.most_under_way == 3
     assert len(os.listdir(there)) == len(multiplexer.begun) == 9
+
+
+# Disks that are slow
+
+
+def test_a_disk_is_slow_when_no_file_was_quick() -> None:
+    now_s = 0.0
+    pace = DiskPace(clock=lambda: now_s)
+
+    def note(*waits_s: float, size_bytes: int = 0) -> bool:
+        for waited_s in waits_s:
+            pace.note(waited_s, size_bytes)
+        return pace.is_quick
+
+    assert pace.is_quick
+    assert note(*[0.1] * 15, 0.0009)
+    assert note(0.0009, *[0.1] * 15)
+    assert note(*[0.002] * 16, size_bytes=1_000_000)  # so much takes a while anywhere
+    assert note(*[0.1] * 15)
+    assert not note(0.0011)
+    now_s = 59.9
+    assert not note()
+    now_s = 60.0
+    assert note(*[0.002] * 15)
+    assert not note(0.002)
+
+
+@pytest.mark.parametrize("slow", ["_claim", "_rename", "write", None])
+def test_what_goes_to_a_slow_disk_is_left_to_threads(
+    store: MemoryStore,
+    cache: DiskCache,
+    multiplexer: MemoryMultiplexer,
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: str | None,
+) -> None:
+    refs = [store.add_content(CONTENT, f"{n}.dcm") for n in range(20)]
+    now_s = 0.0
+
+    def slowly(former: Callable[P, T]) -> Callable[P, T]:
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            nonlocal now_s
+            now_s += 0.002
+            return former(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr("idcfs.fetch.download.time.perf_counter", lambda: now_s)
+    if slow == "write":
+        monkeypatch.setattr("idcfs.fetch.download.os.write", slowly(os.write))
+    elif slow:
+        monkeypatch.setattr(unfinished, slow, slowly(getattr(unfinished, slow)))
+
+    @in_trio
+    async def run() -> None:
+        async with carrying(store, cache, multiplexer) as fetcher:
+            for ref in refs:
+                await fetcher.download(ref, there / ref.instance.name, is_absent=absent)
+
+    run()
+    assert len(multiplexer.begun) == (16 if slow else 20)
+    assert len(store.gets) == (4 if slow else 0)
+    assert len(os.listdir(there)) == 20
+
+
+@in_trio
+async def test_a_slow_disk_is_noticed_where_no_connection_is_idle(
+    store: MemoryStore,
+    cache: DiskCache,
+    multiplexer: MemoryMultiplexer,
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("idcfs.fetch.download.time.perf_counter", lambda: float(next(ticks)))
+    multiplexer.is_idle = False
+    async with carrying(store, cache, multiplexer) as fetcher:
+        for n in range(20):
+            ref = store.add_content(CONTENT, f"{n}.dcm")
+            asked = list[int]()
+
+            def is_absent(asked: list[int] = asked) -> bool:
+                asked.append(1)
+                return True
+
+            await fetcher.download(ref, there / ref.instance.name, is_absent=is_absent)
+            assert bool(asked) is (n < 16)
 
 
 def test_what_does_not_come_is_looked_for_again_and_again(
