@@ -69,6 +69,14 @@ class Carrier:
         self.disk = DiskPace()
         """That of what is brought. Where it is slow, threads are the better way."""
 
+    def can_bring(self, ref: ObjectRef) -> bool:
+        """Tell whether it would make sense to try."""
+        return (
+            self.disk.is_quick
+            and bool(ref.instance.size_bytes)
+            and self._multiplexer.can_begin(ref.bucket)
+        )
+
     async def run(self) -> None:
         """Serve those who wait in `bring`, until cancelled."""
         try:

@@ -6,20 +6,18 @@ import functools
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 from cachetools import TTLCache
 
-from idcfs.cache import UncachedObject, is_small
-from idcfs.errors import IntegrityError
+from idcfs.cache import UncachedObject
 from idcfs.fetch.background import Background
-from idcfs.fetch.download import Brought, download_object, receiving
+from idcfs.fetch.downloads import Downloads, insist
 from idcfs.fetch.figures import FetchFigures
 from idcfs.fetch.filler import Filler
 from idcfs.fetch.flights import Flights
 from idcfs.fetch.idle import IdleReaders
-from idcfs.fetch.large import LargeDownload
 from idcfs.fetch.listings import Listings
 from idcfs.fetch.looking import Looks
 from idcfs.fetch.readahead import Readaheads
@@ -28,20 +26,18 @@ from idcfs.fetch.units import Filled, fill_units
 from idcfs.store.protocol import AskOtherwiseError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from idcfs.cache import Cache, CachedObject
     from idcfs.cache.protocol import FindChecksums
     from idcfs.fetch.carrier import Carrier
-    from idcfs.fetch.download import Receiving
+    from idcfs.fetch.download import Brought
     from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
     UnitsKey = tuple[ObjectRef, Extent, bool]
     """Object, extent, and whether it goes round the cache."""
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -105,13 +101,19 @@ class Fetcher:
         `fills_together` tells whether one thread brings what goes into the cache, as suits one
         that is on a disk of this machine.
         """
-        self._carrier = carrier
         self._filler = Filler(store.find_multiplexer) if fills_together else None
         self._integrity_tries = integrity_tries
         self._store = store
         self._cache = cache
         self._extra_bytes = extra_bytes
         self._limiters = limiters or Limiters()
+        self._downloads = Downloads(
+            store,
+            objects=self._limiters.objects,
+            disk=self._limiters.disk,
+            carrier=carrier,
+            integrity_tries=integrity_tries,
+        )
         self._unit_flights: Flights[UnitsKey, Filled] = Flights(nursery)
         self._listings = Listings(
             store, cache, nursery, transfers=self._limiters.listings, disk=self._limiters.disk
@@ -219,56 +221,13 @@ class Fetcher:
         name; of others nothing is.
         """
 
-        def bring() -> Brought:
-            return find_present() or download_object(
-                self._store, ref, destination, verify_content=verify_content
-            )
-
-        if is_small(ref.instance.size_bytes):
-
-            async def bring_small() -> Brought:
-                carrier = self._carrier if ref.instance.size_bytes else None
-                if carrier is not None and carrier.disk.is_quick and is_absent():
-                    try:
-                        return await self._carry(carrier, ref, destination, verify_content)
-                    except AskOtherwiseError as exc:
-                        logger.debug("%s: asking otherwise: %s", ref.url, exc)
-                # Never abandoned: the thread must have removed its temporary file when this ends.
-                return await self._run_transfer(bring, abandon=False)
-
-            return await self._insist(bring_small)
-        limiters = self._limiters
-        if present := await trio.to_thread.run_sync(find_present, limiter=limiters.disk):
-            return present
-        return await self._insist(
-            lambda: LargeDownload(
-                store=self._store,
-                ref=ref,
-                objects=limiters.objects,
-                disk=limiters.disk,
-                find_checksums=self.checksum_finder(ref),
-                verify_content=verify_content,
-            ).run(destination)
+        return await self._downloads.bring(
+            ref,
+            destination,
+            find_present=find_present,
+            is_absent=is_absent,
+            verify_content=verify_content,
         )
-
-    async def _carry(
-        self, carrier: Carrier, ref: ObjectRef, destination: StrPath, verify_content: bool
-    ) -> Brought:
-        """Do what `download_object` does, on this thread. Raises AskOtherwiseError too."""
-        received: Receiving | None = None
-        limiter = self._limiters.objects
-        try:
-            limiter.acquire_nowait()  # `acquire` would let all others go first, for each file
-        except trio.WouldBlock:
-            await limiter.acquire()
-        try:
-            with receiving(ref, destination, verify_content=verify_content) as received:
-                await carrier.bring(ref, received.take, received.offered)
-            return received.brought
-        finally:
-            limiter.release()
-            if received is not None:
-                carrier.disk.note(received.waited_s, ref.instance.size_bytes)
 
     def close(self) -> None:
         """Close all files. Nothing may be asked afterwards."""
@@ -324,32 +283,14 @@ class Fetcher:
                     return Filled()
                 except AskOtherwiseError as exc:
                     logger.debug("%s: asking otherwise: %s", ref.url, exc)
-            return await self._run_transfer(fill, abandon=True)
+            # A cancelled one does not wait for the thread, which may be stuck in a read until that
+            # times out: its writer is fenced off by then.
+            return await trio.to_thread.run_sync(
+                fill, limiter=self._limiters.objects, abandon_on_cancel=True
+            )
 
         try:
-            return await self._insist(attempt)
+            return await insist(attempt, self._integrity_tries)
         finally:
             # A thread that is still at it may be overtaken by the next transfer.
             given_up.set()
-
-    async def _run_transfer(self, transfer: Callable[[], T], *, abandon: bool) -> T:
-        """Run a transfer in a thread.
-
-        With `abandon`, cancelling does not wait for the thread, which may be stuck in a
-        read until that times out: a unit's writer is fenced off by then.
-        """
-        return await trio.to_thread.run_sync(
-            transfer, limiter=self._limiters.objects, abandon_on_cancel=abandon
-        )
-
-    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try again if what came is not what was promised."""
-        tries_left = self._integrity_tries
-        while True:
-            tries_left -= 1
-            try:
-                return await attempt()
-            except IntegrityError as exc:
-                if not tries_left:
-                    raise
-                logger.warning("%s; fetching it again", exc)

@@ -127,9 +127,17 @@ class Filler:
 
     def _send(self, order: _Order) -> None:
         self._orders.append(order)
-        # If there are more, the thread is about to take them, and this one with them.
-        if len(self._orders) == 1 and not self._is_closed:
+        if self._is_closed:  # looked at last here, and set first by the thread that ends
+            self._turn_away()
+        elif len(self._orders) == 1:
+            # If there are more, the thread is about to take them, and this one with them.
             os.eventfd_write(self._wake, 1)
+
+    def _turn_away(self) -> None:
+        """End what nobody will begin any more. In any thread, also in two at once."""
+        with suppress(IndexError):
+            while True:
+                self._end(self._orders.popleft(), AskOtherwiseError("no more is filled"))
 
     def _deliver(self) -> None:
         """Tell those who wait. On the trio thread."""
@@ -153,8 +161,7 @@ class Filler:
             self._is_closed = True
             for order in self._under_way.copy():
                 self._end(order, AskOtherwiseError("no more is filled"))
-            while self._orders:
-                self._end(self._orders.popleft(), AskOtherwiseError("no more is filled"))
+            self._turn_away()
             if multiplexer is not None:
                 multiplexer.close()
 
@@ -180,6 +187,8 @@ class Filler:
             self._end(order, AskOtherwiseError("nobody waits for it"))
             return
         try:
+            if not multiplexer.can_begin(order.ref.bucket):
+                raise AskOtherwiseError("no connection is idle")
             writer = order.cached.writer(order.extent, order.given_up, waits=False)
             if writer is None:
                 self._end(order, None)
@@ -198,7 +207,7 @@ class Filler:
                 offered=offered,
             )
             if order.drop is None:
-                raise AskOtherwiseError("no connection is idle")
+                raise AskOtherwiseError("the connection was lost, or it cannot be asked for so")
             self._under_way.add(order)
         except Exception as exc:
             self._end(order, exc)

@@ -170,8 +170,7 @@ def bring_series(
         listed=listed,
         concurrency=concurrency,
         processes=processes,
-        # Where each file takes a while to make, threads do so side by side.
-        carries=request.download_dir is not None and not is_remote(request.download_dir),
+        fills=request.download_dir is None and not (cache.shared or is_remote(request.cache_dir)),
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
         patience_policy=PatiencePolicy() if request.from_dir is None else NO_PATIENCE,
     )
@@ -231,14 +230,15 @@ async def prefetch(
     listed: Listed = lambda *_: None,
     concurrency: Concurrency,
     processes: int = 1,
-    carries: bool = False,
+    fills: bool = False,
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
     patience_policy: PatiencePolicy = NO_PATIENCE,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`.
 
-    `carries` tells whether small files are received in one thread, this one.
+    `fills` tells whether one thread fills the cache; this one receives small files for `target`
+    otherwise.
     """
     patience = Patience(meter, patience_policy)
     limiters = Limiters(
@@ -247,7 +247,7 @@ async def prefetch(
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
-        multiplexer = meter.find_multiplexer() if carries else None
+        multiplexer = None if fills else meter.find_multiplexer()
         carrier = None if multiplexer is None else Carrier(multiplexer)
         fetcher = Fetcher(
             store=meter,
@@ -256,6 +256,7 @@ async def prefetch(
             limiters=limiters,
             integrity_tries=integrity_tries,
             carrier=carrier,
+            fills_together=fills,
         )
         if carrier is not None:
             services.start_soon(carrier.run)

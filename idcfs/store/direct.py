@@ -48,6 +48,9 @@ _LONGEST_PAGE_S = 60.0
 _MOST_MET = 1000
 """Objects whose next request is known to fail: all that are under way at once, and more."""
 
+_MET_S = 10.0
+"""Who was told to ask otherwise does so at once, or as soon as there is a thread."""
+
 _BUSY = frozenset((429, 500, 502, 503, 504))
 """What a store answers that has too much to do. To ask again at once would add to it."""
 
@@ -98,8 +101,8 @@ class DirectWire:
         dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
         self._pool = Pool(dial=dialler.dial, most_idle=max_connections)
         self._buckets: dict[str, tuple[Server, str] | None] = {}
-        self._met: dict[tuple[str, str], UnusualError | StoreError] = {}
-        """What the multiplexer met, by object, for whoever asks next."""
+        self._met: dict[tuple[str, str], tuple[UnusualError | StoreError, float]] = {}
+        """What the multiplexer met, by object, for whoever asks next, and until when."""
 
     def list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
@@ -132,7 +135,8 @@ class DirectWire:
         Where it is said to be the whole object, its checksums are asked for.
         Raises UnusualError, or StoreUnavailableError.
         """
-        if (met := self._met.pop((bucket, key), None)) is not None:
+        met, until_s = self._met.pop((bucket, key), (None, 0.0))
+        if met is not None and time.monotonic() < until_s:
             raise met
         asked = self.compose(bucket, key, extent, etag, is_whole).asked
         action, url = asked.action, self._endpoint.url
@@ -188,7 +192,13 @@ class DirectWire:
                 error = exc
         if len(self._met) >= _MOST_MET:
             self._met.clear()
-        self._met[wanted.bucket, wanted.key] = error
+        # Without the frames that it came through, and what they hold.
+        met = error.with_traceback(None), time.monotonic() + _MET_S
+        self._met[wanted.bucket, wanted.key] = met
+
+    def find_server(self, bucket: str) -> Server:
+        """Return where requests for a bucket go. Raises UnusualError."""
+        return self._find_bucket(bucket)[0]
 
     def find_idle(self, server: Server) -> Connection | None:
         """Return a kept connection, which from then on is the caller's, if there is one."""

@@ -17,9 +17,9 @@ from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Final
 
 from idcfs.errors import StoreError
-from idcfs.store.bodies import Pace
 from idcfs.store.connections import LONGEST_IDLE_S
 from idcfs.store.direct import UnusualError
+from idcfs.store.exchange import Exchange
 from idcfs.store.http import LONGEST_HEAD_BYTES, EndedEarlyError, MalformedAnswerError, parse_head
 from idcfs.store.protocol import AskOtherwiseError
 
@@ -28,65 +28,20 @@ if TYPE_CHECKING:
 
     from idcfs.model import Extent
     from idcfs.store.connections import Connection, Server
-    from idcfs.store.direct import AskedExtent, DirectWire
+    from idcfs.store.direct import DirectWire
     from idcfs.store.protocol import Drop, Ended, OfferedSink, Sink
 
 _BUFFER_BYTES: Final = 1 << 20
 """What one read takes at most; all connections share the memory. What has come of an object of
 half a megabyte is mostly taken at once: 2,000 of them took 2,100 reads."""
 
-_MOST_EVENTS: Final = 64
+_MOST_EVENTS: Final = 16
 """Connections that are served before somebody else has a turn."""
 
 MOST_RECORDS: Final = 16
 """TLS hands out one record of 16 KiB a call. After so many the next connection has its turn."""
 
 _NOT_YET: Final = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
-
-
-class _Exchange:
-    """One request and what has come of its answer."""
-
-    __slots__ = (
-        "connection",
-        "counted_s",
-        "ended",
-        "fresh_bytes",
-        "head",
-        "keeps_alive",
-        "left",
-        "moved_s",
-        "offered",
-        "pace",
-        "sink",
-        "wanted",
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        wanted: AskedExtent,
-        sink: Sink,
-        ended: Ended,
-        offered: OfferedSink | None,
-        *,
-        now_s: float,
-        window_s: float,
-    ) -> None:
-        self.connection = connection
-        self.wanted = wanted
-        self.sink = sink
-        self.ended = ended
-        self.offered = offered
-        self.head = b""
-        """What has come of the head, as long as it is not whole."""
-        self.left: int | None = None
-        """Bytes of the body that have not come; None before the head is whole."""
-        self.keeps_alive = False
-        self.moved_s = self.counted_s = now_s
-        self.fresh_bytes = 0
-        """Those that came since `counted_s`."""
-        self.pace = Pace(window_s=window_s)
 
 
 class DirectMultiplexer:
@@ -108,7 +63,7 @@ class DirectMultiplexer:
         self._may_ask = may_ask
         self._clock = clock
         self._epoll = select.epoll()
-        self._busy: dict[int, _Exchange] = {}
+        self._busy: dict[int, Exchange] = {}
         self._idle: dict[Server, list[Connection]] = {}
         """By server, the one that was used last behind the others."""
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -117,6 +72,19 @@ class DirectMultiplexer:
     def fileno(self) -> int:
         """See `Multiplexer.fileno`."""
         return self._epoll.fileno()
+
+    def can_begin(self, bucket: str) -> bool:
+        """See `Multiplexer.can_begin`."""
+        if self._epoll.closed or not self._may_ask():
+            return False
+        try:
+            server = self._wire.find_server(self._bucket_name(bucket))
+        except UnusualError:
+            return False
+        connection = self._take_idle(server)
+        if connection is not None:
+            self._idle.setdefault(server, []).append(connection)
+        return connection is not None
 
     def begin(
         self,
@@ -148,7 +116,7 @@ class DirectMultiplexer:
         if not is_sent:  # it was hung up, or takes less than a request at once
             self._hang_up(connection)
             return None
-        exchange = _Exchange(
+        exchange = Exchange(
             connection,
             wanted,
             sink,
@@ -160,7 +128,7 @@ class DirectMultiplexer:
         self._busy[connection.stream.fileno()] = exchange
         return functools.partial(self._drop, exchange)
 
-    def _drop(self, exchange: _Exchange) -> None:
+    def _drop(self, exchange: Exchange) -> None:
         self._busy.pop(exchange.connection.stream.fileno(), None)
         self._hang_up(exchange.connection)
 
@@ -203,8 +171,12 @@ class DirectMultiplexer:
             return kept.pop()
         connection = self._wire.find_idle(server)
         if connection is not None:
-            connection.stream.settimeout(0.0)
-            self._epoll.register(connection.stream.fileno(), select.EPOLLIN)
+            try:
+                connection.stream.settimeout(0.0)
+                self._epoll.register(connection.stream.fileno(), select.EPOLLIN)
+            except OSError:  # a user may wait for so many descriptors only
+                connection.close()
+                return None
         return connection
 
     def _drop_idle(self, descriptor: int) -> None:
@@ -219,7 +191,7 @@ class DirectMultiplexer:
     def _hang_up(self, connection: Connection) -> None:
         connection.close()  # which also ends that it is waited for
 
-    def _receive(self, exchange: _Exchange) -> None:
+    def _receive(self, exchange: Exchange) -> None:
         """Take what has come of one answer."""
         stream = exchange.connection.stream
         try:
@@ -237,7 +209,7 @@ class DirectMultiplexer:
         except OSError as exc:
             self._give_up(exchange, exc)
 
-    def _take(self, exchange: _Exchange, count: int) -> bool:
+    def _take(self, exchange: Exchange, count: int) -> bool:
         """Take `count` bytes that are in the buffer. Tell whether more are to come."""
         start = 0
         if not count:
@@ -270,7 +242,7 @@ class DirectMultiplexer:
         self._finish(exchange, is_clean=start + len(body) == count)
         return False
 
-    def _take_head(self, exchange: _Exchange, count: int) -> int:
+    def _take_head(self, exchange: Exchange, count: int) -> int:
         """Look for the head's end; return where in the buffer the body begins.
 
         Raises UnusualError unless the head is whole or may become so, and right.
@@ -295,7 +267,7 @@ class DirectMultiplexer:
         exchange.keeps_alive = head.keeps_alive
         return end + 4 - known
 
-    def _finish(self, exchange: _Exchange, *, is_clean: bool) -> None:
+    def _finish(self, exchange: Exchange, *, is_clean: bool) -> None:
         connection = exchange.connection
         del self._busy[connection.stream.fileno()]
         if is_clean and exchange.keeps_alive:
@@ -305,11 +277,11 @@ class DirectMultiplexer:
             self._hang_up(connection)
         exchange.ended(None)
 
-    def _end(self, exchange: _Exchange, error: Exception) -> None:
+    def _end(self, exchange: Exchange, error: Exception) -> None:
         self._drop(exchange)
         exchange.ended(error)
 
-    def _give_up(self, exchange: _Exchange, error: UnusualError | StoreError | OSError) -> None:
+    def _give_up(self, exchange: Exchange, error: UnusualError | StoreError | OSError) -> None:
         """End an exchange for a reason that the next attempt must know, or would meet again."""
         has_begun = exchange.head or exchange.left is not None
         if has_begun or not isinstance(error, ConnectionError):  # hung up while it was idle

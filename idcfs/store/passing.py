@@ -65,6 +65,10 @@ class PassingMultiplexer:
         """See `Multiplexer.fileno`."""
         return self._multiplexer.fileno()
 
+    def can_begin(self, bucket: str) -> bool:
+        """See `Multiplexer.can_begin`."""
+        return self._multiplexer.can_begin(bucket)
+
     def begin(
         self,
         bucket: str,

@@ -103,6 +103,10 @@ class Multiplexer(Protocol):
         """Return a descriptor that can be read whenever there is something to do in `turn`."""
         ...
 
+    def can_begin(self, bucket: str) -> bool:
+        """Tell whether `begin` would ask for an object of a bucket now, unless it is unusual."""
+        ...
+
     def begin(
         self,
         bucket: str,

@@ -115,7 +115,7 @@ class Sender:
             self._direct,
             bucket_name=self._endpoint.bucket_name,
             read_timeout_s=self._read_timeout_s,
-            may_ask=may_ask,
+            may_ask=lambda: may_ask() and self._bodies.detours < _MOST_DETOURS,
         )
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,9 @@ class MemoryMultiplexer:
     def fileno(self) -> int:
         return self._wake
 
+    def can_begin(self, bucket: str) -> bool:
+        return self.is_idle
+
     def begin(
         self,
         bucket: str,
@@ -95,7 +99,8 @@ class MemoryMultiplexer:
             await trio.lowlevel.checkpoint()
 
     def turn(self) -> None:
-        os.eventfd_read(self._wake)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
         for exchange in list(self._under_way):
             half = len(exchange.body) // 2
             error: Exception | None = None

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def fetching(store: ObjectStore, cache: Cache) -> AsyncIterator[Fetcher]:
+async def fetching(
+    store: ObjectStore, cache: Cache, *, fills_together: bool = False
+) -> AsyncIterator[Fetcher]:
     """Give a fetcher; afterwards its nursery must still be alive and without a task."""
     async with trio.open_nursery() as services:
-        fetcher = Fetcher(store=store, cache=cache, nursery=services)
+        fetcher = Fetcher(store=store, cache=cache, nursery=services, fills_together=fills_together)
         yield fetcher
         assert not services.cancel_scope.cancel_called
         fetcher.close()
