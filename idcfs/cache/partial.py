@@ -253,9 +253,9 @@ def publish(file: Descriptor, path: Path, target: Path, scratch: ScratchSpace) -
     os.link(f"/proc/self/fd/{file.number}", unfinished, src_dir_fd=file.number)
     try:
         move(unfinished, target)
-    except OSError:
+    finally:
+        # Still there if another was first: rename(2) does nothing between names of one file.
         remove_quietly(unfinished)
-        raise
     remove_same(path, os.fstat(file.number))
 
 
