@@ -70,13 +70,18 @@ class Held(NamedTuple):
 
 
 def find_held(ref: ObjectRef, paths: Paths, services: Services) -> Held | None:
-    """Open what there is: the whole object, or a part of it. Raises CacheError."""
+    """Open what there is: the whole object, or a part of it. Raises CacheError.
+
+    Nothing that was stored is missed, even if another completes the object meanwhile.
+    """
     size_bytes = ref.instance.size_bytes
     try:
         held = _find_whole(ref, paths, services)
         if held is not None or has_one_block(size_bytes):
             return held
-        return _find_part(size_bytes, paths, services)
+        held = _find_part(size_bytes, paths, services)
+        # Completed between the two looks, it has the name by now that it lacked at the first.
+        return _find_whole(ref, paths, services) if held is None else held
     except (OSError, ValueError) as exc:
         raise CacheError(f"cannot open {paths.whole}: {exc}") from exc
 
@@ -116,15 +121,21 @@ def _find_part(size_bytes: int, paths: Paths, services: Services) -> Held | None
         file = open_to_write(paths.partial)
     except (FileNotFoundError, PermissionError):
         return None
-    if _is_of_size(file, size_bytes):
-        blocks = find_sums(file, size_bytes, paths)
-        if blocks is None:
+    if not _is_of_size(file, size_bytes):
+        partial = open_described(paths, file, size_bytes)
+        if partial is not None:
+            return held_part(paths, partial)
+        # Damaged, or its table is just being cut off by one who holds the lock.
+        with suppress(OSError), paths.locked(file.number):
+            pass
+        if not _is_of_size(file, size_bytes):
             return None
-        with suppress(OSError):  # the next who can write will
-            publish(file, paths.partial, paths.whole, services.scratch)
-        return Held(paths.whole, file, blocks)
-    partial = open_described(paths, file, size_bytes)
-    return None if partial is None else held_part(paths, partial)
+    blocks = find_sums(file, size_bytes, paths)
+    if blocks is None:
+        return None
+    with suppress(OSError):  # the next who can write will
+        publish(file, paths.partial, paths.whole, services.scratch)
+    return Held(paths.whole, file, blocks)
 
 
 def _open(path: Path) -> Descriptor | None:

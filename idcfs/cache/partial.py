@@ -186,13 +186,15 @@ def take_apart(paths: Paths, blocks: Blocks, bad: Collection[int]) -> PartialFil
 
 
 def open_described(paths: Paths, file: Descriptor, size_bytes: int) -> PartialFile | None:
-    """Return what an open file holds of an object; None if it is damaged. Raises OSError."""
+    """Return what an open file holds of an object. Raises OSError.
+
+    None if it is damaged; or is completed meanwhile, unless the caller has locked it.
+    """
     found = read_footer(file.number, os.fstat(file.number).st_size, paths.identity)
     if found is None or found[0] != size_bytes or sizes.unit_bytes(size_bytes) % found[1]:
         return None
     partial = PartialFile(paths, file, size_bytes, found[1])
-    partial.refresh(range(partial.blocks.count))
-    return partial
+    return partial if partial.refresh(range(partial.blocks.count)) else None
 
 
 def begin_partial(paths: Paths, size_bytes: int) -> PartialFile:

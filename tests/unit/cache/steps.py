@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from idcfs.cache import CachedObject, ExtentWriter
     from idcfs.model import Extent, ObjectRef
+
+CALLS = [
+    *("open", "pwrite", "pread", "rename", "link", "unlink"),
+    *("ftruncate", "setxattr", "mkdir", "fstat"),
+]
+"""The calls through which the cache changes or looks at the disk."""
+
+
+class Meddler:
+    """Counts calls into the kernel and does something at a given one, before or after it."""
+
+    def __init__(self, at: int, act: Callable[[], None], *, after: bool, times: int = 1) -> None:
+        self._at = range(at, at + times)
+        self._act = act
+        self._after = after
+        self._count = 0
+
+    def __enter__(self) -> None:
+        self._former = {name: getattr(os, name) for name in CALLS}
+        for name, call in self._former.items():
+            setattr(os, name, self._wrap(call))
+
+    def __exit__(self, *_: object) -> None:
+        for name, call in self._former.items():
+            setattr(os, name, call)
+
+    def _wrap(self, call: Callable[..., object]) -> Callable[..., object]:
+        def meddled(*args: object, **kwargs: object) -> object:
+            number, self._count = self._count, self._count + 1
+            if number in self._at and not self._after:
+                self._act()
+            result = call(*args, **kwargs)
+            if number in self._at and self._after:
+                self._act()
+            return result
+
+        return meddled
 
 
 def start(held: CachedObject, extent: Extent) -> ExtentWriter:

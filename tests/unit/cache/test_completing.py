@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache import DiskCache
+from idcfs.cache import DiskCache, files
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import fill, path_of, unfinished
+from tests.unit.cache.steps import Meddler, fill, part_of, path_of, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,73 @@ def begin(other: DiskCache, name: str = "a.dcm") -> CachedObject:
     held = other.open(make_ref(CONTENT, name))
     fill(held, CONTENT, STORED)
     return held
+
+
+def test_completed_at_any_instant_of_an_opening(
+    root: Path, cache: DiskCache, other: DiskCache
+) -> None:
+    for at in itertools.count():
+        ref = make_ref(CONTENT, f"{at}.dcm")
+        theirs = begin(other, ref.instance.name)
+        completed: list[int] = []
+
+        def complete(
+            theirs: CachedObject = theirs, at: int = at, completed: list[int] = completed
+        ) -> None:
+            fill(theirs, CONTENT, REF.whole)
+            completed.append(at)
+
+        with Meddler(at, complete, after=False):
+            held = cache.open(ref)
+        assert held.missing(STORED) == [], at
+        assert held.read(STORED) == CONTENT[:120]
+        assert unfinished(root) == []
+        if not completed:
+            break
+        assert path_of(root, ref).read_bytes() == CONTENT
+        assert not part_of(root, ref).exists()
+    assert at >= 5  # the whole, the part, its length, its footer and its table
+
+
+@pytest.mark.parametrize("read", [0, 1], ids=["footer", "table"])
+def test_who_finds_the_table_just_cut_off_waits_for_the_name(
+    cache: DiskCache, other: DiskCache, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    """The other stands still between the two until this one has tried the lock in vain."""
+    theirs = begin(other)
+    completing = threading.Thread(target=fill, args=(theirs, CONTENT, REF.whole))
+    is_cut, was_tried = threading.Event(), threading.Event()
+    link, pread, try_lock = os.link, os.pread, files.try_lock
+    reads = itertools.count()
+
+    def link_later(source: str, target: Path, *, src_dir_fd: int) -> None:
+        is_cut.set()
+        was_tried.wait()
+        link(source, target, src_dir_fd=src_dir_fd)
+
+    def read_late(fd: int, length: int, offset: int) -> bytes:
+        if threading.current_thread() is not completing and next(reads) == read:
+            completing.start()
+            is_cut.wait()
+        return pread(fd, length, offset)
+
+    def try_and_tell(fd: int, start: int, length: int) -> bool:
+        is_locked = try_lock(fd, start, length)
+        if not is_locked:
+            was_tried.set()
+        return is_locked
+
+    monkeypatch.setattr(os, "link", link_later)
+    monkeypatch.setattr(os, "pread", read_late)
+    monkeypatch.setattr(files, "try_lock", try_and_tell)
+    try:
+        held = cache.open(REF)
+    finally:
+        was_tried.set()
+        completing.join()
+
+    assert held.missing(STORED) == []
+    assert held.read(STORED) == CONTENT[:120]
 
 
 def test_two_who_give_it_its_name_at_once_leave_no_other(

@@ -27,21 +27,14 @@ from idcfs.cache.units import adjacent
 from idcfs.errors import CacheError
 from idcfs.model import Extent, ObjectRef
 from tests.support.stores import make_content, make_ref
-from tests.unit.cache.steps import fill, path_of
+from tests.unit.cache.steps import Meddler, fill, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from idcfs.cache import CachedObject
 
 SIZES = [20, 60, 100, 101, 150, 199]
 SMALL_UNIT = 20
 UNIT = 40
-CALLS = [
-    *("open", "pwrite", "pread", "rename", "link", "unlink"),
-    *("ftruncate", "setxattr", "mkdir", "fstat"),
-]
-"""The calls through which the cache changes or looks at the disk."""
 
 objects = st.integers(0, len(SIZES) - 1)
 places = st.integers(0, 4)
@@ -52,37 +45,6 @@ def together(units: list[Extent]) -> Extent:
     run = adjacent(units)
     assert run is not None
     return run
-
-
-class Meddler:
-    """Counts calls into the kernel and does something at a given one, before or after it."""
-
-    def __init__(self, at: int, act: Callable[[], None], *, after: bool, times: int = 1) -> None:
-        self._at = range(at, at + times)
-        self._act = act
-        self._after = after
-        self._count = 0
-
-    def __enter__(self) -> None:
-        self._former = {name: getattr(os, name) for name in CALLS}
-        for name, call in self._former.items():
-            setattr(os, name, self._wrap(call))
-
-    def __exit__(self, *_: object) -> None:
-        for name, call in self._former.items():
-            setattr(os, name, call)
-
-    def _wrap(self, call: Callable[..., object]) -> Callable[..., object]:
-        def meddled(*args: object, **kwargs: object) -> object:
-            number, self._count = self._count, self._count + 1
-            if number in self._at and not self._after:
-                self._act()
-            result = call(*args, **kwargs)
-            if number in self._at and self._after:
-                self._act()
-            return result
-
-        return meddled
 
 
 def die() -> None:
