@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-FIRST: Final = 32
+FIRST: Final = 64
+"""Over a link of 30 ms, 32 connections bring 780 files of half a megabyte a second, and one process
+can take more than twice as many; s5cmd has 256."""
 MOST: Final = 128
 """Of small files, more threads than that take the processor longer than they save."""
 
