@@ -9,12 +9,11 @@ botocore's to deal with, in `wire`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from ssl import SSLCertVerificationError
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from idcfs.errors import StoreError
+from idcfs.store.asked import Asked, AskedExtent, UnusualError, check_headers, quoted
 from idcfs.store.bodies import ended_early
 from idcfs.store.checksums import ASKING, offered_checksums
 from idcfs.store.connections import Pool
@@ -23,7 +22,7 @@ from idcfs.store.direct_errors import translated
 from idcfs.store.endpoint import object_url
 from idcfs.store.failures import answer_error
 from idcfs.store.http import Answer, EndedEarlyError, MalformedAnswerError, NoAnswerError, ask
-from idcfs.store.pages import NotAListingError, Page, bare_etag, parse_error_code, parse_page
+from idcfs.store.pages import NotAListingError, Page, parse_error_code, parse_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,36 +54,6 @@ _BUSY = frozenset((429, 500, 502, 503, 504))
 """What a store answers that has too much to do. To ask again at once would add to it."""
 
 
-class UnusualError(Exception):
-    """The request cannot go directly, or its answer is not the ordinary one.
-
-    Says nothing about whether it can succeed.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, written down."""
-
-    server: Server
-    request: bytes
-    action: str
-    """Opens the message of an error: "cannot list s3://bucket/prefix"."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskedExtent:
-    """The request for an extent of an object."""
-
-    asked: Asked
-    bucket: str
-    key: str
-    extent: Extent
-    etag: str
-    is_whole: bool
-    """Whether its checksums are asked for, as it is the whole object."""
-
-
 class DirectWire:
     """Sends requests to one endpoint directly. Thread-safe."""
 
@@ -113,11 +82,11 @@ class DirectWire:
         """
         action = f"cannot list {object_url(bucket, prefix)}"
         # Encoded, because XML cannot hold all the characters that a key may have.
-        query = f"?list-type=2&max-keys={_PAGE_KEYS}&encoding-type=url&prefix={_quoted(prefix)}"
+        query = f"?list-type=2&max-keys={_PAGE_KEYS}&encoding-type=url&prefix={quoted(prefix)}"
         if start_after is not None:
-            query += f"&start-after={_quoted(start_after)}"
+            query += f"&start-after={quoted(start_after)}"
         if token is not None:
-            query += f"&continuation-token={_quoted(token)}"
+            query += f"&continuation-token={quoted(token)}"
         with translated(action, self._endpoint.url):
             with self._ask(self._compose(bucket, query, action)) as answer:
                 self._check_status(answer, action, (200,))
@@ -144,7 +113,7 @@ class DirectWire:
             answer = self._ask(asked)
             try:
                 self._check_status(answer, action, (200, 206))
-                _check_headers(answer.head, extent, etag)
+                check_headers(answer.head, extent, etag)
             except BaseException:
                 answer.end()
                 raise
@@ -166,7 +135,7 @@ class DirectWire:
                 raise UnusualError("an ETag that must be encoded")
             headers += f'If-Match: "{etag}"\r\n'
         action = f"cannot read {object_url(bucket, key)}"
-        asked = self._compose(bucket, f"/{_quoted(key, safe='/')}", action, headers)
+        asked = self._compose(bucket, f"/{quoted(key, safe='/')}", action, headers)
         return AskedExtent(asked, bucket, key, extent, etag, is_whole)
 
     def check(self, wanted: AskedExtent, head: Head) -> tuple[Checksum, ...]:
@@ -179,7 +148,7 @@ class DirectWire:
             raise self._busy_error(head, "", wanted.asked.action)
         if head.status not in (200, 206):
             raise UnusualError(f"status {head.status}")
-        _check_headers(head, wanted.extent, wanted.etag)
+        check_headers(head, wanted.extent, wanted.etag)
         return offered_checksums(head.headers) if wanted.is_whole else ()
 
     def note_met(self, wanted: AskedExtent, error: UnusualError | StoreError | OSError) -> None:
@@ -306,25 +275,6 @@ class DirectBody:
                 ) from exc
 
 
-def _check_headers(head: Head, extent: Extent, etag: str) -> None:
-    """Raises UnusualError unless it is exactly the extent that follows."""
-    answered_etag = bare_etag(head.headers.get("etag", ""))
-    if not answered_etag or (etag and answered_etag != etag):
-        raise UnusualError("another ETag")
-    if head.status == 206:
-        content_range = head.headers.get("content-range", "")
-        starts_right = content_range.startswith(f"bytes {extent.offset}-{extent.end - 1}/")
-    else:
-        # The whole object: right only if that is what was asked for.
-        starts_right = extent.offset == 0
-    try:
-        length = head.length
-    except MalformedAnswerError as exc:
-        raise UnusualError(str(exc)) from exc
-    if not starts_right or length != extent.length:
-        raise UnusualError("another extent, or no length")
-
-
 def _read_all(answer: Answer, limit_bytes: int) -> bytes:
     """Return the body. Raises UnusualError if it makes no sense, and OSError."""
     body = bytearray()
@@ -339,10 +289,3 @@ def _read_all(answer: Answer, limit_bytes: int) -> bytes:
     except MalformedAnswerError as exc:
         raise UnusualError(str(exc)) from exc
     return bytes(body)
-
-
-def _quoted(text: str, *, safe: str = "") -> str:
-    try:
-        return quote(text, safe=safe)
-    except UnicodeEncodeError as exc:  # for a lone surrogate
-        raise UnusualError("a key that cannot be sent") from exc

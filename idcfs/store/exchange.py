@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from idcfs.store.bodies import Pace
 
 if TYPE_CHECKING:
+    from idcfs.store.asked import AskedExtent
     from idcfs.store.connections import Connection
-    from idcfs.store.direct import AskedExtent
     from idcfs.store.protocol import Ended, OfferedSink, Sink
 
 

@@ -17,8 +17,8 @@ from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import TYPE_CHECKING, Final
 
 from idcfs.errors import StoreError
+from idcfs.store.asked import UnusualError
 from idcfs.store.connections import LONGEST_IDLE_S
-from idcfs.store.direct import UnusualError
 from idcfs.store.exchange import Exchange
 from idcfs.store.http import LONGEST_HEAD_BYTES, EndedEarlyError, MalformedAnswerError, parse_head
 from idcfs.store.protocol import AskOtherwiseError

@@ -13,7 +13,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from idcfs.store.direct import DirectWire, UnusualError
+from idcfs.store.asked import UnusualError
+from idcfs.store.direct import DirectWire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 
 from idcfs.errors import StoreUnavailableError
 from idcfs.model import Checksum, Extent
+from idcfs.store.asked import UnusualError
 from idcfs.store.connections import LONGEST_IDLE_S
 from idcfs.store.dialling import Dialler
-from idcfs.store.direct import DirectWire, UnusualError
+from idcfs.store.direct import DirectWire
 from idcfs.store.endpoint import get_endpoint
 from idcfs.store.http import LONGEST_HEAD_BYTES
 from idcfs.store.multiplex import MOST_RECORDS, DirectMultiplexer
