@@ -299,6 +299,9 @@ def _run(job: SelectedPrefetch, space: Space) -> int:
 
 
 def _bring(job: SelectedPrefetch, summary: Callable[[Outcome], str]) -> int:
+    from idcfs.fetch.collector import collect_rarely
+
+    collect_rarely()
     started = time.monotonic()
     with drawn_progress() as observe:
         outcome = job.run(observe)

@@ -14,8 +14,8 @@ import trio
 from idcfs.cache.opening import is_remote
 from idcfs.errors import IdcfsError, MountError
 from idcfs.fetch import EXTRA_BYTES, Fetcher, Limiters
+from idcfs.fetch.collector import collect_rarely
 from idcfs.fuse import Adapter, KernelCache, Session
-from idcfs.mount.collector import collect_rarely
 from idcfs.mount.hidden_files import hidden_files
 from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore

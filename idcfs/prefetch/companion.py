@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from idcfs.errors import IdcfsError
+from idcfs.fetch.collector import collect_rarely
 from idcfs.prefetch import patience
 from idcfs.prefetch.job import bring_series
 from idcfs.prefetch.outcome import Outcome
@@ -86,6 +87,7 @@ def _is_for_this_one_to_tell(record: logging.LogRecord) -> bool:
 
 def main() -> int:
     """Bring what is given, and return the exit status."""
+    collect_rarely()
     feed, news = (Connection(int(descriptor)) for descriptor in sys.argv[1:3])
     request: PrefetchRequest
     levels: dict[str, int]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from idcfs.fetch.collector import collect_rarely
 from idcfs.model import Extent
-from idcfs.mount.collector import collect_rarely
 from idcfs.vfs.inodes import ROOT_INODE
 from tests.support.stores import MemoryStore, make_content, make_ref, make_series
 from tests.vfs.trees import DictTree, serving
