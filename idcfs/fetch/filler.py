@@ -169,17 +169,18 @@ class Filler:
         with select.epoll() as waiting:
             waiting.register(multiplexer.fileno(), select.EPOLLIN)
             waiting.register(self._wake, select.EPOLLIN)
-            expires_s = time.monotonic() + _EXPIRED_EVERY_S
+            expires_s, has_any = 0.0, True
             while not self._is_closed:
-                waiting.poll(_EXPIRED_EVERY_S)
+                waiting.poll(_EXPIRED_EVERY_S if has_any else None)
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
                 while self._orders:
                     self._take(self._orders.popleft(), multiplexer)
+                    has_any = True
                 multiplexer.turn()
                 if (now_s := time.monotonic()) >= expires_s:
                     expires_s = now_s + _EXPIRED_EVERY_S
-                    multiplexer.expire()
+                    has_any = multiplexer.expire()
 
     def _take(self, order: _Order, multiplexer: Multiplexer) -> None:
         """Begin what is ordered, or end it if nobody waits for it any more."""

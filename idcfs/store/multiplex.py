@@ -140,7 +140,7 @@ class DirectMultiplexer:
             else:
                 self._drop_idle(descriptor)
 
-    def expire(self) -> None:
+    def expire(self) -> bool:
         """See `Multiplexer.expire`."""
         now_s = self._clock()
         for exchange in list(self._busy.values()):
@@ -154,6 +154,7 @@ class DirectMultiplexer:
         for connections in self._idle.values():
             while connections and now_s - connections[0].idle_since_s >= LONGEST_IDLE_S:
                 self._hang_up(connections.pop(0))
+        return bool(self._busy) or any(self._idle.values())
 
     def close(self) -> None:
         """See `Multiplexer.close`."""

@@ -87,9 +87,9 @@ class PassingMultiplexer:
         """See `Multiplexer.turn`."""
         self._multiplexer.turn()
 
-    def expire(self) -> None:
+    def expire(self) -> bool:
         """See `Multiplexer.expire`."""
-        self._multiplexer.expire()
+        return self._multiplexer.expire()
 
     def close(self) -> None:
         """See `Multiplexer.close`."""

@@ -130,8 +130,11 @@ class Multiplexer(Protocol):
         """Take what has come."""
         ...
 
-    def expire(self) -> None:
-        """End what nothing has come of for too long. To be called every second or so."""
+    def expire(self) -> bool:
+        """End exchanges of which nothing has come for too long, and hang up what is not used.
+
+        To be called every second or so while there is anything: tells whether there is.
+        """
         ...
 
     def close(self) -> None:

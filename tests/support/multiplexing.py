@@ -118,8 +118,9 @@ class MemoryMultiplexer:
             self._under_way.remove(exchange)
             exchange.ended(error)
 
-    def expire(self) -> None:
+    def expire(self) -> bool:
         self.expired += 1
+        return bool(self._under_way)
 
     def close(self) -> None:
         self.closed = True

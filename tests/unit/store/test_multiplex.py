@@ -750,6 +750,20 @@ def test_a_drip_is_given_up(
         assert isinstance(bench.next_error(), StoreUnavailableError)
 
 
+def test_it_tells_whether_there_is_anything_to_look_after(bench: Bench) -> None:
+    assert not bench.multiplexer.expire()
+    (far,) = bench.keep()
+    exchange = bench.begin()
+    assert bench.multiplexer.expire()
+    far.sendall(answer())
+    bench.turn()
+    assert exchange.ends == [None]
+    assert bench.multiplexer.expire()  # the connection is idle now
+    far.close()
+    bench.turn()
+    assert not bench.multiplexer.expire()
+
+
 def test_one_that_is_given_up_does_not_keep_others_from_being_looked_at(bench: Bench) -> None:
     bench.keep(3)
     exchanges = [bench.begin(f"s/{n}.dcm") for n in range(3)]
