@@ -166,14 +166,14 @@ async def _run(
     """Answer requests until the mount ends, with all that watches over it meanwhile."""
     mountpoint, manager = parts.mountpoint, parts.manager
     async with trio.open_nursery() as watching:
-        await watching.start(_stop_at_signal, session, refresher, fetches, manager)
+        answered, stopped = trio.Event(), trio.Event()
+        await watching.start(_stop_at_signal, session, refresher, fetches, manager, stopped)
         await watching.start(refresher.refresh_at_signals)
         await watching.start(switch_level_at_signals)
-        answered = trio.Event()
         watching.start_soon(_announce, probe, mountpoint, answered, ready)
         watching.start_soon(manager.feed_watchdog, probe.ask)
         await session.run()
-        if not answered.is_set():
+        if not (answered.is_set() or stopped.is_set()):
             raise MountError(
                 f"the mount at {mountpoint} ended before it answered (the reason stands above, "
                 "if the system gave one); check the options given with -o"
@@ -217,6 +217,7 @@ async def _stop_at_signal(
     refresher: Refresher,
     fetches: trio.CancelScope,
     manager: ServiceManager,
+    stopped: trio.Event,
     *,
     task_status: trio.TaskStatus[None],
 ) -> None:
@@ -224,6 +225,7 @@ async def _stop_at_signal(
         task_status.started()
         number = await anext(signals)
         logger.info("got %s, unmounting", signal.Signals(number).name)
+        stopped.set()
         manager.stopping()
         async with trio.open_nursery() as ending:
             ending.start_soon(_drop_when_late, signals, fetches)

@@ -65,6 +65,20 @@ subprocess.Popen = Popen
 """An interpreter that cannot start `stat`, as where a limit of processes is reached."""
 
 
+NEVER_TOLD = """
+import trio
+from idcfs.cli.main import main
+from idcfs.mount.probe import Probe
+
+async def ask(self, patience_s):
+    await trio.sleep_forever()
+
+Probe.ask = ask
+main()
+"""
+"""An idcfs whose mount answers, but which is not told so."""
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> Path:
     """Where the daemon writes down what it was asked."""
@@ -170,3 +184,23 @@ def test_a_mount_is_ready_and_watched_where_nobody_can_be_sent_to_ask(
             assert notices.next_with("WATCHDOG") == {"WATCHDOG": "1"}
             assert os.listdir(mount.path) == ["cmmd"]
             assert "whether it answers: [Errno 11] Resource temporarily" in mount.log
+
+
+def test_one_that_is_told_to_stop_before_it_is_ready_has_not_failed(
+    replica: ServedReplica, layouts: Path, mountpoint: Path
+) -> None:
+    options = ["mount", "--foreground", "--collection-id=cmmd", "--log-level=info"]
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", NEVER_TOLD, *options),
+            *(f"--endpoint-url={replica.endpoint_url}", f"--cache-dir={layouts}", str(mountpoint)),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: mount_type(mountpoint) == "fuse.idcfs", "it is mounted")
+    process.terminate()
+    _, stderr = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, stderr
+    assert "got SIGTERM" in stderr
+    assert mount_type(mountpoint) is None

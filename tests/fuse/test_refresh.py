@@ -414,8 +414,17 @@ def test_a_mount_in_the_foreground_of_a_terminal_ends_with_it(
 
 
 def _children(process: int) -> list[str]:
+    """Return those that prepare an index: a process that asks the mount may be there too."""
     threads = Path(f"/proc/{process}/task").glob("*/children")
-    return [child for thread in threads for child in thread.read_text().split()]
+    children = [child for thread in threads for child in thread.read_text().split()]
+    return [child for child in children if "idcfs.mount.succession" in _command_of(child)]
+
+
+def _command_of(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
 
 
 def test_only_mounts_of_ours_are_refreshed(tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ class Mount:
             str(path),
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        """Where in the log what this daemon says begins."""
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -135,8 +137,9 @@ class Mount:
         return self._log_path.read_text(errors="replace")
 
     def start(self) -> None:
-        """Start the daemon and wait until the mount answers."""
+        """Start the daemon and wait until it says that the mount answers, and it does."""
         with self._log_path.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 self._command,
                 env=self.launcher.environ(),
@@ -150,7 +153,8 @@ class Mount:
         assert self.process.poll() is None, f"the daemon ended early: {self.log}"
         # In this order: a dead mount does not answer, and when the daemon has cleared it, the
         # bare directory answers until the new mount is there.
-        return _answers(self.path) and mount_type(self.path) == "fuse.idcfs"
+        is_up = _answers(self.path) and mount_type(self.path) == "fuse.idcfs"
+        return is_up and b"mounted " in self._log_path.read_bytes()[self._log_start :]
 
     def stop(self) -> None:
         """Unmount in order and wait for the daemon to end."""
