@@ -90,6 +90,11 @@ class Completion:
         else:
             self._complete_later(target)
 
+    def takes_long(self, target: CompletionTarget) -> bool:
+        """Tell whether `complete` would hold the content against what was promised, and wait."""
+        is_later = self._ref.instance.size_bytes > _LATER_BYTES
+        return not is_later and self._find_full(target) is not None
+
     def settle(self) -> None:
         """See `CachedObject.settle`."""
         if (thread := self._thread) is not None:

@@ -150,11 +150,11 @@ class DiskObject:
             run = adjacent(self.missing(extent))
             if run is None:
                 # Others have brought the rest, who did not know what we brought.
-                self._completion.complete(self, checked=False)
+                self._complete(checked=False, waits=waits)
                 return None
             claimed = self._transfers.claim(run)
             if claimed or time.monotonic() >= end_s:
-                writer = self._start(run, claimed, given_up)
+                writer = self._start(run, claimed, given_up, waits=waits)
                 if writer is not None:
                     return writer
                 continue
@@ -166,7 +166,9 @@ class DiskObject:
             pause_s = min(1.5 * pause_s, _POLL_S[1])
             self._refresh(extent)
 
-    def _start(self, run: Extent, claimed: int, given_up: Callable[[], bool]) -> UnitWriter | None:
+    def _start(
+        self, run: Extent, claimed: int, given_up: Callable[[], bool], *, waits: bool
+    ) -> UnitWriter | None:
         """Begin to write the claimed units, unless they have been stored by now."""
         reservation: Reservation | None = None
         try:
@@ -180,7 +182,7 @@ class DiskObject:
             reservation = self._services.ledger.reserve(found.length)
             with self._lock:
                 if adjacent(self.missing(found)) == found:
-                    writer = self._make_writer(found, reservation, claimed, given_up)
+                    writer = self._make_writer(found, reservation, claimed, given_up, waits=waits)
                     self._transfers.add(writer)
                     return writer
             # Another process has completed it in this instant, and its file is not to be touched.
@@ -216,7 +218,13 @@ class DiskObject:
             reservation.release()
 
     def _make_writer(
-        self, extent: Extent, reservation: Reservation, claimed: int, given_up: Callable[[], bool]
+        self,
+        extent: Extent,
+        reservation: Reservation,
+        claimed: int,
+        given_up: Callable[[], bool],
+        *,
+        waits: bool,
     ) -> UnitWriter:
         own_path, partial, block_bytes = None, None, sizes.BLOCK_BYTES
         held = self._held
@@ -241,6 +249,7 @@ class DiskObject:
             reservation=reservation,
             claimed_units=claimed,
             given_up=given_up,
+            waits=waits,
         )
 
     def store(self, writer: UnitWriter) -> None:
@@ -263,7 +272,17 @@ class DiskObject:
         except OSError as exc:
             raise CacheError(f"cannot keep {self._path}: {exc.strerror}") from exc
         if writer.own_path is None:
-            self._completion.complete(self, checked=writer.covers_whole)
+            self._complete(checked=writer.covers_whole, waits=writer.waits)
+
+    def _complete(self, *, checked: bool, waits: bool) -> None:
+        """Complete the object if all its parts are there. Raises IntegrityError.
+
+        Raises CacheError instead of checking it now, where nobody `waits`: that may take the
+        network, and a thread that fills for many would hold up all of them.
+        """
+        if not (checked or waits) and self._completion.takes_long(self):
+            raise CacheError(f"{self._ref.url} is all there, and must be checked as a whole")
+        self._completion.complete(self, checked=checked)
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""

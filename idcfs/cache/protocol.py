@@ -73,8 +73,10 @@ class CachedObject(Protocol):
         `given_up` tells, from any thread and also later, whether nobody wants the extent
         any more: waiting then ends with CacheError, and the next writer of the same bytes
         ends this one, which can write and commit no more. Who does not wait meets CacheError
-        at once. Blocks; raises CacheError when the disk fails or has no room, and
-        IntegrityError when others have brought all, and it is not the object.
+        at once; and so does his `commit` of the last part, which then is stored, since to check
+        the whole may take the network: the next who waits does that. Blocks; raises CacheError
+        when the disk fails or has no room, and IntegrityError when others have brought all,
+        and it is not the object.
         """
         ...
 

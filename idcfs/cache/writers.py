@@ -60,6 +60,7 @@ class UnitWriter:
         reservation: Reservation,
         claimed_units: int,
         given_up: Callable[[], bool],
+        waits: bool,
     ) -> None:
         self.extent = extent
         self.file = file
@@ -71,6 +72,8 @@ class UnitWriter:
         self.claimed_units = claimed_units
         """How many units are claimed; 0 if waiting for the claim was in vain."""
         self.given_up = given_up
+        self.waits = waits
+        """Whether whoever commits the last part waits until the whole has been checked."""
         self.covers_whole = extent == ref.whole
         self._target = target
         self._series = ref.series

@@ -12,12 +12,12 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idcfs.cache import DiskCache
+from idcfs.cache import ContentCheck, DiskCache
 from idcfs.errors import IntegrityError
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.multiplexing import MemoryMultiplexer
-from tests.support.stores import MemoryStore, in_trio, make_content
+from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
@@ -219,6 +219,35 @@ async def test_it_waits_for_no_other_process(
             writer.commit()
     assert ref.key not in multiplexer.begun
     assert ref.key not in dict(store.gets)
+
+
+@pytest.mark.parametrize("etag", ["0123-2", None], ids=["in parts", "md5"])
+@in_trio
+async def test_it_does_not_hold_up_others_to_check_a_whole(
+    cache: DiskCache, multiplexer: MemoryMultiplexer, store: MemoryStore, etag: str | None
+) -> None:
+    slow, other = make_ref(LARGE, etag=etag), store.add_content(SMALL, "b.dcm")
+    store.add(slow, LARGE)
+    gate = Gate()
+    checks = 0
+
+    def hold(check: ContentCheck, find_checksums: object) -> None:
+        nonlocal checks
+        checks += 1
+        gate.hold()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContentCheck, "ask", hold)
+        async with (
+            fetching(store, cache, fills_together=True) as fetcher,
+            trio.open_nursery() as readers,
+        ):
+            readers.start_soon(read, fetcher, slow)
+            await gate.arrived()
+            assert await read(fetcher, other) == SMALL
+            gate.open()
+    assert checks == 1
+    assert not store.gets
 
 
 @in_trio
