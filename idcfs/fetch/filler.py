@@ -137,7 +137,9 @@ class Filler:
         """End what nobody will begin any more. In any thread, also in two at once."""
         with suppress(IndexError):
             while True:
-                self._end(self._orders.popleft(), AskOtherwiseError("no more is filled"))
+                order = self._orders.popleft()
+                if not order.is_dropped:  # else it may be under way, which the thread ends
+                    self._end(order, AskOtherwiseError("no more is filled"))
 
     def _deliver(self) -> None:
         """Tell those who wait. On the trio thread."""
@@ -233,7 +235,8 @@ class Filler:
         if isinstance(error, CacheError):  # which the other way meets too, and knows a way round
             error = AskOtherwiseError(str(error))
         self._news.append((order, error))
-        # If there are more, the trio thread is about to take them, and this one with them.
-        if len(self._news) == 1 and self._token is not None:
+        # If there are more, the trio thread is about to take them, and this one with them: unless
+        # they came from two threads at once, each of which found the other's.
+        if (len(self._news) == 1 or self._is_closed) and self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._deliver)

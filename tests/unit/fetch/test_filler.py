@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from idcfs.cache import ContentCheck, DiskCache
 from idcfs.errors import IntegrityError
+from idcfs.fetch import filler
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.multiplexing import MemoryMultiplexer
@@ -288,6 +291,39 @@ async def test_a_bug_in_the_thread_is_told_and_costs_time_only(
     (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
     assert "bug" in record.message
     caplog.clear()
+
+
+@in_trio
+async def test_turned_away_by_two_threads_at_once_nobody_waits_for_ever(
+    store: MemoryStore, cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes, met = threading.Event(), threading.Barrier(2, timeout=10)
+    turned_away = threading.Event()
+
+    class Orders(deque[object]):
+        def append(self, order: object) -> None:
+            super().append(order)
+            if len(self) == 2:  # the thread ends now, while this one has not looked whether it did
+                goes.set()
+                assert turned_away.wait(10)
+
+    class News(deque[object]):
+        def append(self, news: object) -> None:
+            super().append(news)
+            turned_away.set()
+            met.wait()
+
+    made = iter([Orders, News])
+    monkeypatch.setattr(filler, "deque", lambda: next(made)())
+    monkeypatch.setattr(store, "find_multiplexer", lambda: goes.wait(10) and None)
+    refs = [store.add_content(SMALL, f"{n}.dcm") for n in range(2)]
+    async with (
+        fetching(store, cache, fills_together=True) as fetcher,
+        trio.open_nursery() as readers,
+    ):
+        for ref in refs:
+            readers.start_soon(read, fetcher, ref)
+    assert len(store.gets) == 2
 
 
 def test_no_descriptor_is_left(
