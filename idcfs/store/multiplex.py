@@ -54,13 +54,18 @@ class DirectMultiplexer:
         bucket_name: Callable[[str], str],
         read_timeout_s: float,
         may_ask: Callable[[], bool] = lambda: True,
+        answered: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`bucket_name` tells what the index's bucket is called at the endpoint of `wire`."""
+        """`bucket_name` tells what the index's bucket is called at the endpoint of `wire`.
+
+        `answered` is called when the ordinary answer to a request begins to come.
+        """
         self._wire = wire
         self._bucket_name = bucket_name
         self._read_timeout_s = read_timeout_s
         self._may_ask = may_ask
+        self._answered = answered
         self._clock = clock
         self._epoll = select.epoll()
         self._busy: dict[int, Exchange] = {}
@@ -262,6 +267,7 @@ class DirectMultiplexer:
         except MalformedAnswerError as exc:
             raise UnusualError(str(exc)) from exc
         checksums = self._wire.check(exchange.wanted, head)
+        self._answered()
         if exchange.offered is not None and checksums:
             exchange.offered(checksums)
         exchange.left = exchange.wanted.extent.length

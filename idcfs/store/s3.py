@@ -133,7 +133,7 @@ class S3Store:
 
         They do not count among `max_connections`.
         """
-        return self._get_sender().make_multiplexer(lambda: not self._outage.is_on)
+        return self._get_sender().make_multiplexer(lambda: not self._outage.is_on, self._outage.end)
 
     def close(self) -> None:
         """Close idle connections, and end pauses between attempts."""

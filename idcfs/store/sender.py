@@ -104,11 +104,13 @@ class Sender:
         """
         return self._get_wire().find_checksums(bucket, key, etag)
 
-    def make_multiplexer(self, may_ask: Callable[[], bool]) -> Multiplexer:
+    def make_multiplexer(
+        self, may_ask: Callable[[], bool], answered: Callable[[], None]
+    ) -> Multiplexer:
         """Return what sends many requests from one thread, directly or not at all.
 
         Unlike all others here it takes buckets as the index names them. It asks for nothing
-        while it may not.
+        while it may not, and calls `answered` at each answer that is the ordinary one.
         """
         from idcfs.store.multiplex import DirectMultiplexer
 
@@ -117,6 +119,7 @@ class Sender:
             bucket_name=self._endpoint.bucket_name,
             read_timeout_s=self._read_timeout_s,
             may_ask=lambda: may_ask() and self._bodies.detours < _MOST_DETOURS,
+            answered=answered,
         )
 
     def close(self) -> None:

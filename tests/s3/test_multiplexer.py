@@ -15,6 +15,7 @@ import trustme
 
 from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
 from idcfs.model import Extent
+from idcfs.store.outage import Outage
 from idcfs.store.protocol import AskOtherwiseError
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
@@ -211,6 +212,33 @@ def test_no_descriptor_is_left(tls: ssl.SSLContext | None) -> None:
             multiplexer.close()
         # The server's go when it notices that nobody is there.
         wait_until(lambda: len(os.listdir("/proc/self/fd")) == before, "all are closed")
+
+
+def test_an_answer_ends_an_outage() -> None:
+    goes = threading.Event()
+
+    def answer(request: Request, number: int) -> None:
+        assert number == 1 or goes.wait(PATIENCE_S)
+        send(request)
+
+    outage = Outage(3.0)
+    fault = StoreUnavailableError("no connection to the store")
+    fault.no_connection = True
+    fault.fault = str(fault)
+    with (
+        ScriptedServer(answer) as server,
+        closing(S3Store(endpoint_url=server.url, outage=outage)) as store,
+    ):
+        keep_connections(store, server, 1)
+        with closing(store.find_multiplexer()) as multiplexer:
+            exchange = Exchange(multiplexer, 100)
+            outage.note(fault)
+            assert outage.is_on
+            assert not multiplexer.can_begin("bucket")
+            goes.set()
+            run(multiplexer, [exchange])
+            assert exchange.is_well
+            assert not outage.is_on
 
 
 # What is unusual
