@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 _EXPIRED_EVERY_S: Final = 1.0
 
+_ENDS_WITHIN_S: Final = 2.0
+"""The thread ends at once, unless it waits for the disk: then it is left behind."""
+
 
 class _Order:
     """One extent that is wanted. It belongs to the thread, but for `is_dropped`."""
@@ -111,13 +114,18 @@ class Filler:
             raise failure
 
     def close(self) -> None:
-        """End the thread, and with it what is under way."""
+        """End the thread, and with it what is under way.
+
+        One that waits for a disk which does not answer ends when it does, or with the process.
+        """
         self._is_closed = True
-        if self._thread is not None:
-            os.eventfd_write(self._wake, 1)
-            self._thread.join()
+        if (thread := self._thread) is None:
+            return
+        self._thread = None
+        os.eventfd_write(self._wake, 1)
+        thread.join(_ENDS_WITHIN_S)
+        if not thread.is_alive():
             os.close(self._wake)
-            self._thread = None
 
     def _start(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

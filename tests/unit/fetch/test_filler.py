@@ -326,6 +326,39 @@ async def test_turned_away_by_two_threads_at_once_nobody_waits_for_ever(
     assert len(store.gets) == 2
 
 
+@in_trio
+async def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(
+    store: MemoryStore,
+    root: Path,
+    multiplexer: MemoryMultiplexer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filler, "_ENDS_WITHIN_S", 0.01)
+    gate, ref = Gate(), store.add_content(SMALL)
+    stuck: list[threading.Thread] = []
+
+    def hang(step: str) -> bool:
+        if step == "write":
+            stuck.append(threading.current_thread())
+            gate.hold()
+        return False
+
+    cache = FaultyCache(DiskCache(root), hang)
+    async with (
+        trio.open_nursery() as readers,
+        fetching(store, cache, fills_together=True) as fetcher,
+    ):
+        readers.start_soon(read, fetcher, ref)
+        await gate.arrived()
+        readers.cancel_scope.cancel()
+    (thread,) = stuck
+    assert thread.is_alive()
+    gate.open()
+    thread.join(10)
+    assert multiplexer.closed
+    assert not leavings(root)
+
+
 def test_no_descriptor_is_left(
     store: MemoryStore, cache: DiskCache, multiplexer: MemoryMultiplexer
 ) -> None:
