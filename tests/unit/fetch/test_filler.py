@@ -46,8 +46,8 @@ def leavings(root: Path) -> list[Path]:
     return [path for path in root.glob("scratch/*/*") if path.name != "lock"]
 
 
-async def until_begun(multiplexer: MemoryMultiplexer, count: int) -> None:
-    while len(multiplexer.begun) < count:  # noqa: ASYNC110  # by a thread, which sets no trio.Event
+async def until_many(noted: list[str], count: int) -> None:
+    while len(noted) < count:  # noqa: ASYNC110  # by a thread, which sets no trio.Event
         await trio.sleep(0.001)
 
 
@@ -137,8 +137,9 @@ async def test_who_is_cancelled_waits_for_nothing_and_the_next_begins_anew(
     async with fetching(store, cache, fills_together=True) as fetcher:
         async with trio.open_nursery() as readers:
             readers.start_soon(read, fetcher, ref)
-            await until_begun(multiplexer, 1)
+            await until_many(multiplexer.begun, 1)
             readers.cancel_scope.cancel()
+        await until_many(multiplexer.dropped, 1)
         multiplexer.held = False
         assert await read(fetcher, ref) == SMALL
     assert multiplexer.dropped == [ref.key]
@@ -265,7 +266,7 @@ async def test_what_is_under_way_at_the_end_leaves_nothing(
     ):
         for ref in refs:
             readers.start_soon(read, fetcher, ref)
-        await until_begun(multiplexer, 3)
+        await until_many(multiplexer.begun, 3)
         readers.cancel_scope.cancel()
     assert sorted(multiplexer.dropped) == sorted(ref.key for ref in refs)
     assert multiplexer.closed
