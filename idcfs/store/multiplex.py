@@ -149,6 +149,8 @@ class DirectMultiplexer:
         """See `Multiplexer.expire`."""
         now_s = self._clock()
         for exchange in list(self._busy.values()):
+            if not exchange.connection.is_usable():
+                continue  # something has come: it was this process that did not take it
             try:
                 if now_s - exchange.moved_s > self._read_timeout_s:
                     raise TimeoutError("nothing comes")

@@ -724,6 +724,18 @@ def test_whatever_comes_ends_a_silence(bench: Bench) -> None:
     assert exchange.received == body
 
 
+def test_what_has_come_unnoticed_is_no_silence(bench: Bench) -> None:
+    far_ends = bench.keep(20)
+    exchanges = [bench.begin(f"s/{n}.dcm") for n in range(20)]
+    for far in far_ends:
+        far.sendall(answer())
+    bench.now_s += 3 * SILENCE_S  # in which the process was stopped, or waited for its disk
+    bench.multiplexer.turn()
+    bench.multiplexer.expire()
+    bench.turn()
+    assert [exchange.ends for exchange in exchanges] == [[None]] * 20
+
+
 @pytest.mark.parametrize(("bytes_per_s", "is_enough"), [(1000, False), (1100, True)])
 @pytest.mark.parametrize("within_head", [True, False])
 def test_a_drip_is_given_up(
