@@ -240,7 +240,8 @@ def multiplexing() -> Iterator[Bench]:
             yield made
         finally:
             made.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Fewer, if what other tests have left was collected meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.fixture
