@@ -286,6 +286,8 @@ class DiskObject:
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""
+        if self._completion.takes_long(self):  # whoever brought the last part did not wait
+            self._completion.complete(self, checked=False)
         self._completion.settle()
 
     def _store_whole(self, writer: UnitWriter, unfinished: Path) -> int:

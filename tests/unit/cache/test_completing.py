@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 from idcfs.cache import DiskCache, files
+from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
 from tests.unit.cache.steps import Meddler, fill, part_of, path_of, unfinished
@@ -123,3 +125,24 @@ def test_two_who_give_it_its_name_at_once_leave_no_other(
 
     assert unfinished(root) == []
     assert path_of(root, REF).stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_who_settles_checks_what_nobody_has_waited_for(
+    root: Path, cache: DiskCache, is_right: bool
+) -> None:
+    content = CONTENT if is_right else CONTENT[:-1] + b"?"
+    held = cache.open(REF)
+    fill(held, content, STORED)
+    last = Extent(STORED.end, len(CONTENT) - STORED.end)
+    writer = held.writer(last, waits=False)
+    assert writer is not None
+    writer.write(memoryview(content[last.offset :]))
+    with pytest.raises(CacheError, match="must be checked"):
+        writer.commit()
+    assert held.missing(REF.whole) == []
+    assert not path_of(root, REF).exists()
+    with nullcontext() if is_right else pytest.raises(IntegrityError):
+        held.settle()
+    assert path_of(root, REF).exists() is is_right
+    assert bool(held.missing(REF.whole)) is not is_right
