@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idcfs.fetch.carrier import Carrier
-    from idcfs.fetch.download import Receiving
     from idcfs.fetch.unfinished import StrPath
     from idcfs.model import ObjectRef
     from idcfs.store import ObjectStore
@@ -113,7 +112,6 @@ class Downloads:
         self, carrier: Carrier, ref: ObjectRef, destination: StrPath, verify_content: bool
     ) -> Brought:
         """Do what `download_object` does, on this thread. Raises AskOtherwiseError too."""
-        received: Receiving | None = None
         try:
             self._objects.acquire_nowait()  # `acquire` would let all others go first, each time
         except trio.WouldBlock:
@@ -121,8 +119,7 @@ class Downloads:
         try:
             with receiving(ref, destination, verify_content=verify_content) as received:
                 await carrier.bring(ref, received.take, received.offered)
+            carrier.disk.note(received.waited_s, ref.instance.size_bytes)
             return received.brought
         finally:
             self._objects.release()
-            if received is not None:
-                carrier.disk.note(received.waited_s, ref.instance.size_bytes)

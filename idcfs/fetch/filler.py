@@ -34,6 +34,12 @@ logger = logging.getLogger(__name__)
 
 _EXPIRED_EVERY_S: Final = 1.0
 
+_STUCK_S: Final = 1.0
+"""So long in one go, the thread waits for the disk or for room. Others need not wait with it."""
+
+_ORDERS_A_TURN: Final = 8
+"""Begun before the next look at what has come."""
+
 _ENDS_WITHIN_S: Final = 2.0
 """The thread ends at once, unless it waits for the disk: then it is left behind."""
 
@@ -78,6 +84,8 @@ class Filler:
         self._thread: threading.Thread | None = None
         self._wake = -1
         self._is_closed = False
+        self._busy_since_s: float | None = None
+        """When the thread began what it does; None while it waits for something to do."""
 
     async def fill(
         self, ref: ObjectRef, cached: CachedObject, extent: Extent, given_up: Callable[[], bool]
@@ -89,6 +97,9 @@ class Filler:
         """
         if self._is_closed:
             raise AskOtherwiseError("no more is filled")
+        busy_since_s = self._busy_since_s
+        if busy_since_s is not None and time.monotonic() - busy_since_s > _STUCK_S:
+            raise AskOtherwiseError("the disk is waited for")
         if self._thread is None:
             self._start()
         task, failure, waits = trio.lowlevel.current_task(), None, True
@@ -181,10 +192,13 @@ class Filler:
             waiting.register(self._wake, select.EPOLLIN)
             expires_s, has_any = 0.0, True
             while not self._is_closed:
-                waiting.poll(_EXPIRED_EVERY_S if has_any else None)
+                self._busy_since_s = None
+                if not self._orders:
+                    waiting.poll(_EXPIRED_EVERY_S if has_any else None)
+                self._busy_since_s = time.monotonic()
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
-                while self._orders:
+                for _ in range(min(len(self._orders), _ORDERS_A_TURN)):
                     self._take(self._orders.popleft(), multiplexer)
                     has_any = True
                 multiplexer.turn()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idcfs.cache import ContentCheck, DiskCache
+from idcfs.cache.objects import DiskObject
 from idcfs.errors import IntegrityError
 from idcfs.fetch import filler
 from idcfs.model import Extent
@@ -271,6 +272,34 @@ async def test_what_is_under_way_at_the_end_leaves_nothing(
     assert sorted(multiplexer.dropped) == sorted(ref.key for ref in refs)
     assert multiplexer.closed
     assert not leavings(root)
+
+
+@in_trio
+async def test_who_comes_while_it_waits_for_the_disk_goes_otherwise(
+    store: MemoryStore,
+    cache: DiskCache,
+    multiplexer: MemoryMultiplexer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slow, other = store.add_content(SMALL), store.add_content(LARGE, "b.dcm")
+    gate, former = Gate(), DiskObject.writer
+
+    def writer(target: DiskObject, *args: object, waits: bool = True) -> object:
+        if not waits and target._ref == slow:
+            gate.hold()
+        return former(target, *args, waits=waits)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(DiskObject, "writer", writer)
+    monkeypatch.setattr(filler, "_STUCK_S", 0.0)
+    async with (
+        fetching(store, cache, fills_together=True) as fetcher,
+        trio.open_nursery() as readers,
+    ):
+        readers.start_soon(read, fetcher, slow)
+        await gate.arrived()
+        assert await read(fetcher, other) == LARGE
+        gate.open()
+    assert other.key in dict(store.gets)
 
 
 @in_trio
