@@ -98,6 +98,8 @@ def _sorted_sql(template: Template, buckets: Sequence[str]) -> str:
     """
     depths = range(1, template.depth + 1)
     order = "".join(f"c{at}, " for at in depths)
+    # A window without an order of its own sees rows as its subquery has them, which DuckDB
+    # guarantees: https://duckdb.org/docs/stable/sql/dialect/order_preservation
     differs = "".join(f"WHEN c{at} IS DISTINCT FROM lag(c{at}) OVER () THEN {at} " for at in depths)
     level = f"CASE {differs} ELSE {template.depth + 1} END" if differs else "1"
     kept = "".join(f", CASE WHEN level <= {at} THEN c{at} || chr(0) END" for at in depths)
