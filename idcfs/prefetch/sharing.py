@@ -1,8 +1,8 @@
 """One prefetch shared by several processes: who brings which series, and what they tell.
 
-One thread of a process receives all small files: 4,000 of 5 kB a second, or 1.1 GB, of which the
-kernel does half on other processors, so that one process for two of these is enough. Where that
-thread also hashes them, it takes more than twice as long, and one for each pays.
+One thread of a process receives all small files, some 4,000 of 5 kB a second or 1 GB: as much as
+two processors brought together where the store was on them too, so that there is one process for
+two. Where that thread also hashes what comes, it takes more than twice as long: then one for each.
 """
 
 from __future__ import annotations
