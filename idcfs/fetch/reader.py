@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
 
 from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import CacheError, IdcfsError, IntegrityError
-from idcfs.fetch import streams
 from idcfs.fetch.large import PARALLEL_RUNS
+from idcfs.fetch.runs import Runs
 from idcfs.fetch.siblings import HEAD_BYTES
 from idcfs.fetch.streams import Streams
 from idcfs.model import Extent
@@ -36,10 +35,6 @@ logger = logging.getLogger(__name__)
 _PASSES = 3
 """How often the units of an object are brought in before it is given up: when all are there
 and the whole has another MD5 than promised, nobody can tell which of them was wrong."""
-
-
-_CHUNK_BYTES = 1 << 20
-"""What is fetched at once of a large object into memory."""
 
 
 class ObjectReader:
@@ -88,8 +83,7 @@ class ObjectReader:
         """Whether the last run went to memory, since the cache could not take it."""
         self._drops = 0
         """How often the cached object was discarded."""
-        self._runs: Counter[Extent] = Counter()
-        """What is on its way, and how many wait for it."""
+        self._runs = Runs(ref.instance.size_bytes, is_large=self._is_large)
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
 
@@ -172,7 +166,7 @@ class ObjectReader:
 
         async def keep_some() -> None:
             while missing:
-                run = self._under_way(missing[0]) or self._run_from(missing)
+                run = self._runs.find(missing[0]) or self._runs.first_of(missing)
                 missing[:] = [unit for unit in missing if unit.offset >= run.end]
                 try:
                     await self._keep(cached, run)
@@ -225,8 +219,8 @@ class ObjectReader:
         Raises StoreError if it cannot be had, CacheError if it cannot be kept.
         """
         cached = await self._get_cached()
-        while missing := [unit for unit in cached.missing(extent) if not self._under_way(unit)]:
-            await self._keep(cached, self._run_from(missing))
+        while missing := [unit for unit in cached.missing(extent) if not self._runs.find(unit)]:
+            await self._keep(cached, self._runs.first_of(missing))
 
     async def _keep(self, cached: CachedObject, run: Extent) -> None:
         filled = await self._bring(cached, run, into_memory=False)
@@ -262,16 +256,11 @@ class ObjectReader:
 
         Where the cache fails, into memory, or not at all.
         """
-        self._runs[run] += 1
-        try:
+        with self._runs.under_way(run):
             filled = await self._fill(self.ref, cached, run, into_memory)
-            if into_memory:
-                self._in_memory = filled.content is not None
-            return filled
-        finally:
-            self._runs[run] -= 1
-            if not self._runs[run]:
-                del self._runs[run]
+        if into_memory:
+            self._in_memory = filled.content is not None
+        return filled
 
     def _run_for(self, cached: CachedObject, missing: list[Extent], wanted: Extent) -> Extent:
         """Return the run that is fetched to get the first of what a read misses.
@@ -279,47 +268,13 @@ class ObjectReader:
         That is one on its way already, or a new one, of what is `wanted` for the read.
         """
         first = missing[0]
-        if (under_way := self._under_way(first)) is not None:
+        if (under_way := self._runs.find(first)) is not None:
             return under_way
         if self._in_memory:
-            return self._chunk(first)
+            return self._runs.chunk(first)
         end = max(wanted.end, missing[-1].end)
-        return self._run_around(cached, first, Extent(wanted.offset, end - wanted.offset))
-
-    def _under_way(self, unit: Extent) -> Extent | None:
-        """Return the run on its way that brings a unit, if there is one."""
-        return next((run for run in self._runs if run.offset <= unit.offset < run.end), None)
-
-    def _run_around(self, cached: CachedObject, unit: Extent, wanted: Extent) -> Extent:
-        """Return the missing units that are adjacent to one, before and behind it, as one."""
-        missing = [each for each in cached.missing(wanted) if not self._under_way(each)]
-        while missing:
-            run = self._run_from(missing)
-            if run.offset <= unit.offset < run.end:
-                return run
-            missing = [each for each in missing if each.offset >= run.end]
-        return unit  # stored in this instant, by another thread
-
-    def _chunk(self, unit: Extent) -> Extent:
-        """Return what is fetched into memory to get a unit: the same for all units in it.
-
-        There it is found again only under the same extent.
-        """
-        if not self._is_large:
-            return self.ref.whole
-        start = unit.offset - unit.offset % _CHUNK_BYTES
-        return Extent(start, min(_CHUNK_BYTES, self.ref.instance.size_bytes - start))
-
-    def _run_from(self, missing: list[Extent]) -> Extent:
-        """Return the first missing units that are adjacent and not on their way, as one."""
-        first = missing[0]
-        end = first.end
-        for unit in missing[1:]:
-            too_long = self._is_large and unit.end - first.offset > streams.RUN_BYTES
-            if unit.offset != end or too_long or self._under_way(unit):
-                break
-            end = unit.end
-        return Extent(first.offset, end - first.offset)
+        wanted = Extent(wanted.offset, end - wanted.offset)
+        return self._runs.around(first, cached.missing(wanted))
 
     async def _read_stored(self, cached: CachedObject, extent: Extent) -> Bytes:
         content = await self._looks.find(functools.partial(cached.read_nowait, extent))
