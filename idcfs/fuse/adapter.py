@@ -78,7 +78,10 @@ def _handler(
 
 
 class Adapter(pyfuse3.Operations):
-    """The file system as pyfuse3 wants it. Writing is refused by the kernel (mounted `ro`)."""
+    """The file system as pyfuse3 wants it. Writing is refused by the kernel (mounted `ro`).
+
+    There is no `flush`: to hear so once (ENOSYS) spares the kernel a request at each `close`.
+    """
 
     supports_dot_lookup = False
     enable_writeback_cache = False
@@ -212,9 +215,6 @@ class Adapter(pyfuse3.Operations):
             return []
         names = await self._extended.names(Inode(inode))
         return [pyfuse3.XAttrNameT(name.encode()) for name in names]
-
-    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        """Nothing is ever written, so there is nothing to flush."""
 
     @_handler
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
