@@ -52,18 +52,33 @@ class Background:
             scope.cancel()
 
     def _pump(self) -> None:
-        while self._ready and self._running < self._slots:
+        while self._running < self._slots and (found := self._take()) is not None:
+            self._running += 1
+            self._nursery.start_soon(self._run, *found)
+
+    def _take(self) -> tuple[Source, Job, trio.CancelScope] | None:
+        """Return the next job, of the source whose turn it is, and what cancels it."""
+        while self._ready:
             source = next(iter(self._ready))
             del self._ready[source]
-            if (job := source.take()) is None:
-                continue
-            self._ready[source] = None  # the others come first
-            self._running += 1
-            scope = trio.CancelScope()
-            self._scopes.setdefault(source, set()).add(scope)
-            self._nursery.start_soon(self._run, source, job, scope)
+            if (job := source.take()) is not None:
+                self._ready[source] = None  # the others come first
+                scope = trio.CancelScope()
+                self._scopes.setdefault(source, set()).add(scope)
+                return source, job, scope
+        return None
 
     async def _run(self, source: Source, job: Job, scope: trio.CancelScope) -> None:
+        """Do one job after another: a task for each costs as much as a small one does."""
+        found: tuple[Source, Job, trio.CancelScope] | None = (source, job, scope)
+        try:
+            while found is not None:
+                await self._do(*found)
+                found = self._take()
+        finally:
+            self._running -= 1
+
+    async def _do(self, source: Source, job: Job, scope: trio.CancelScope) -> None:
         try:
             with scope:
                 await job()
@@ -76,9 +91,7 @@ class Background:
             logger.exception("fetching ahead failed; this is a bug in idcfs")
             self._ready.pop(source, None)
         finally:
-            self._running -= 1
             scopes = self._scopes[source]
             scopes.discard(scope)
             if not scopes:
                 del self._scopes[source]
-        self._pump()  # not at the end of all, when the nursery is cancelled
