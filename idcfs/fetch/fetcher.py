@@ -12,6 +12,7 @@ import trio
 from cachetools import TTLCache
 
 from idcfs.cache import UncachedObject
+from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.downloads import Downloads, insist
 from idcfs.fetch.figures import FetchFigures
@@ -155,6 +156,7 @@ class Fetcher:
             reader = ObjectReader(
                 ref,
                 open_cached=self._open_cached,
+                open_filled=self._open_filled,
                 fill=self._fill,
                 disk=self._limiters.disk,
                 looks=self._looks,
@@ -238,12 +240,31 @@ class Fetcher:
         self._idle.close()
 
     async def _open_cached(self, ref: ObjectRef) -> CachedObject:
-        find_checksums = functools.partial(
-            self._store.find_checksums, ref.bucket, ref.key, etag=ref.instance.etag
-        )
         return await trio.to_thread.run_sync(
-            self._cache.open, ref, find_checksums, limiter=self._limiters.disk
+            self._cache.open, ref, self.checksum_finder(ref), limiter=self._limiters.disk
         )
+
+    async def _open_filled(
+        self, ref: ObjectRef, extent: Extent
+    ) -> tuple[CachedObject, bool] | None:
+        """Open a small object in the cache and have units of it there, all by one thread.
+
+        Return it, and whether anything was fetched; None if that must be done otherwise.
+        """
+        if self._filler is None:
+            return None
+        try:
+            self._limiters.objects.acquire_nowait()
+        except trio.WouldBlock:
+            return None
+        try:
+            open_cached = functools.partial(self._cache.open, ref, self.checksum_finder(ref))
+            return await self._filler.open_filled(ref, extent, open_cached)
+        except (AskOtherwiseError, IntegrityError) as exc:
+            logger.debug("%s: asking otherwise: %s", ref.url, exc)
+            return None
+        finally:
+            self._limiters.objects.release()
 
     async def _fill(
         self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
@@ -270,27 +291,31 @@ class Fetcher:
     async def _transfer(
         self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
     ) -> Filled:
+        return await insist(
+            lambda: self._attempt(ref, cached, extent, into_memory), self._integrity_tries
+        )
+
+    async def _attempt(
+        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
+    ) -> Filled:
+        if self._filler is not None and not isinstance(cached, UncachedObject):
+            try:
+                async with self._limiters.objects:
+                    await self._filler.fill(ref, cached, extent)
+                return Filled()
+            except AskOtherwiseError as exc:
+                logger.debug("%s: asking otherwise: %s", ref.url, exc)
         given_up = threading.Event()
 
         def fill() -> Filled:
             return fill_units(self._store, ref, cached, extent, into_memory, given_up.is_set)
 
-        async def attempt() -> Filled:
-            if self._filler is not None and not isinstance(cached, UncachedObject):
-                try:
-                    async with self._limiters.objects:
-                        await self._filler.fill(ref, cached, extent, given_up.is_set)
-                    return Filled()
-                except AskOtherwiseError as exc:
-                    logger.debug("%s: asking otherwise: %s", ref.url, exc)
+        try:
             # A cancelled one does not wait for the thread, which may be stuck in a read until that
             # times out: its writer is fenced off by then.
             return await trio.to_thread.run_sync(
                 fill, limiter=self._limiters.objects, abandon_on_cancel=True
             )
-
-        try:
-            return await insist(attempt, self._integrity_tries)
         finally:
             # A thread that is still at it may be overtaken by the next transfer.
             given_up.set()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from idcfs.model import Extent, ObjectRef
     from idcfs.store.protocol import Drop, Multiplexer
 
-    Told = Callable[[Exception | None], None]
+    OpenCached = Callable[[], CachedObject]
 
 logger = logging.getLogger(__name__)
 
@@ -45,26 +45,33 @@ _ENDS_WITHIN_S: Final = 2.0
 
 
 class _Order:
-    """One extent that is wanted. It belongs to the thread, but for `is_dropped`."""
+    """One extent that is wanted. It belongs to the thread, but for what is said otherwise."""
 
     def __init__(
         self,
         ref: ObjectRef,
-        cached: CachedObject,
         extent: Extent,
-        given_up: Callable[[], bool],
-        told: Told,
+        *,
+        cached: CachedObject | None = None,
+        open_cached: OpenCached | None = None,
     ) -> None:
+        """One of the two tells where it goes: an open object, or how the thread opens it."""
         self.ref = ref
-        self.cached = cached
         self.extent = extent
-        self.given_up = given_up
-        self.told = told
+        self.cached = cached
+        self.open_cached = open_cached
+        self.told: Callable[[Exception | None], None] = lambda _: None
         """Called on the trio thread."""
         self.is_dropped = False
         """Whether nobody waits for it any more; set on the trio thread."""
+        self.was_missing = True
+        """Whether anything had to be fetched."""
         self.writer: ExtentWriter | None = None
         self.drop: Drop | None = None
+
+    def is_given_up(self) -> bool:
+        """See `CachedObject.writer`."""
+        return self.is_dropped
 
 
 class Filler:
@@ -87,14 +94,28 @@ class Filler:
         self._busy_since_s: float | None = None
         """When the thread began what it does; None while it waits for something to do."""
 
-    async def fill(
-        self, ref: ObjectRef, cached: CachedObject, extent: Extent, given_up: Callable[[], bool]
-    ) -> None:
+    async def fill(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> None:
         """Have adjacent units in the cache, checked; all of them are there afterwards.
 
-        `given_up` as for `CachedObject.writer`. Raises AskOtherwiseError, and IntegrityError if
-        what came is not what was promised. Cancelling does not wait.
+        Raises AskOtherwiseError, and IntegrityError if what came is not what was promised.
+        Cancelling does not wait.
         """
+        await self._carry_out(_Order(ref, extent, cached=cached))
+
+    async def open_filled(
+        self, ref: ObjectRef, extent: Extent, open_cached: OpenCached
+    ) -> tuple[CachedObject, bool]:
+        """Do the same for an object that `open_cached` opens, in the thread.
+
+        Return it, and whether anything had to be fetched. It must be small: what somebody was
+        killed over is checked when it is opened. Raises as `fill`; it is closed then.
+        """
+        order = _Order(ref, extent, open_cached=open_cached)
+        await self._carry_out(order)
+        assert order.cached is not None  # without an error it was opened
+        return order.cached, order.was_missing
+
+    async def _carry_out(self, order: _Order) -> None:
         if self._is_closed:
             raise AskOtherwiseError("no more is filled")
         busy_since_s = self._busy_since_s
@@ -110,7 +131,7 @@ class Filler:
                 failure, waits = error, False
                 trio.lowlevel.reschedule(task)
 
-        order = _Order(ref, cached, extent, given_up, told)
+        order.told = told
         self._send(order)
 
         def abort(_: Callable[[], None]) -> trio.lowlevel.Abort:
@@ -214,8 +235,12 @@ class Filler:
         try:
             if not multiplexer.can_begin(order.ref.bucket):
                 raise AskOtherwiseError("no connection is idle")
-            writer = order.cached.writer(order.extent, order.given_up, waits=False)
+            if order.cached is None and order.open_cached is not None:
+                order.cached = order.open_cached()
+            assert order.cached is not None  # else there is what opens it
+            writer = order.cached.writer(order.extent, order.is_given_up, waits=False)
             if writer is None:
+                order.was_missing = False
                 self._end(order, None)
                 return
             order.writer = writer
@@ -254,6 +279,10 @@ class Filler:
             order.writer.abort()
         order.drop = order.writer = None
         self._under_way.discard(order)
+        if error is not None and order.open_cached is not None and order.cached is not None:
+            # One that ended well, but is dropped before anybody knows, comes here once more.
+            order.cached.close()
+            order.cached = None
         if isinstance(error, CacheError):  # which the other way meets too, and knows a way round
             error = AskOtherwiseError(str(error))
         self._news.append((order, error))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from idcfs.model import Bytes, ObjectRef
 
     OpenCached = Callable[[ObjectRef], Awaitable[CachedObject]]
+    OpenFilled = Callable[[ObjectRef, Extent], Awaitable[tuple[CachedObject, bool] | None]]
     Fill = Callable[[ObjectRef, CachedObject, Extent, bool], Awaitable[Filled]]
     Began = Callable[["ObjectReader", bool], None]
 
@@ -40,11 +41,12 @@ and the whole has another MD5 than promised, nobody can tell which of them was w
 class ObjectReader:
     """Reads extents of one object, for any number of handles. On the trio thread.
 
-    `open_cached`, `fill`, `disk` and `looks` are the Fetcher's: how to open the object in the
-    cache, how to bring missing units in, the limiter of threads for the disk, and what is
-    tried before one of these is taken. `began` is called at the first read, with whether
-    anything had to be fetched for it; `figures` are the Fetcher's. Of a large object,
-    `extra_bytes` are fetched beyond a read that is not known to go on.
+    `open_cached`, `open_filled`, `fill`, `disk` and `looks` are the Fetcher's: how to open the
+    object in the cache, to do so and have units there in one go, and to bring missing units in,
+    the limiter of threads for the disk, and what is tried before one of these is taken. `began`
+    is called at the first read, with whether anything had to be fetched for it; `figures` are
+    the Fetcher's. Of a large object, `extra_bytes` are fetched beyond a read that is not known
+    to go on.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ObjectReader:
         ref: ObjectRef,
         *,
         open_cached: OpenCached,
+        open_filled: OpenFilled,
         fill: Fill,
         disk: trio.CapacityLimiter,
         looks: Looks,
@@ -68,6 +71,7 @@ class ObjectReader:
         self.headers_only = False
         """Whether no more than a header will be read, as far as can be foreseen."""
         self._open_cached = open_cached
+        self._open_filled = open_filled
         self._fill = fill
         self._disk = disk
         self._looks = looks
@@ -86,6 +90,8 @@ class ObjectReader:
         self._runs = Runs(ref.instance.size_bytes, is_large=self._is_large)
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
+        self._is_coming = False
+        """Whether it is being opened and brought in one go."""
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
         """Return the bytes if they are in memory already; else None, and `read` must be asked.
@@ -112,8 +118,9 @@ class ObjectReader:
         """
         if not extent.length:
             return b""
+        was_coming = self._is_coming
         cached, drops = await self._get_cached(), self._drops
-        missing = bool(cached.missing(extent))
+        missing = was_coming or bool(cached.missing(extent))
         wanted = self._note(extent, missing=missing)
         content = await self._read_patiently(cached, drops, extent, wanted)
         self._count(extent, missing=missing)
@@ -140,6 +147,8 @@ class ObjectReader:
 
         Raises StoreError if it cannot be had, CacheError if it cannot be kept.
         """
+        if (fetched := await self._bring_at_once(self.ref.whole)) is not None:
+            return fetched
         cached = await self._get_cached()
         for number in range(_PASSES + 1):
             missing = cached.missing(self.ref.whole)
@@ -218,9 +227,29 @@ class ObjectReader:
 
         Raises StoreError if it cannot be had, CacheError if it cannot be kept.
         """
+        if await self._bring_at_once(extent) is not None:
+            return
         cached = await self._get_cached()
         while missing := [unit for unit in cached.missing(extent) if not self._runs.find(unit)]:
             await self._keep(cached, self._runs.first_of(missing))
+
+    async def _bring_at_once(self, extent: Extent) -> bool | None:
+        """Have a small object that nobody has opened yet opened and brought in one go.
+
+        Tell whether anything was fetched; None if that must be done otherwise.
+        """
+        if self._is_large or self._cached is not None or self._changing.locked():
+            return None
+        async with self._changing:
+            self._is_coming = True
+            try:
+                filled = await self._open_filled(self.ref, extent)
+            finally:
+                self._is_coming = False
+            if filled is None:
+                return None
+            self._cached, fetched = filled
+            return fetched
 
     async def _keep(self, cached: CachedObject, run: Extent) -> None:
         filled = await self._bring(cached, run, into_memory=False)

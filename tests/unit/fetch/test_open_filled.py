@@ -1,0 +1,159 @@
+"""Small objects that one thread opens in the cache and fills, in one go."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from idcfs.cache import DiskCache
+from tests.support.multiplexing import MemoryMultiplexer
+from tests.support.stores import Gate, MemoryStore, in_trio, make_content
+from tests.unit.fetch.wired import fetching, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from idcfs.cache.objects import DiskObject
+    from idcfs.cache.protocol import FindChecksums
+    from idcfs.model import ObjectRef
+
+SMALL = make_content(90)
+LARGE = make_content(1000)
+
+
+class NotingCache(DiskCache):
+    """Notes which threads open objects, and which of these are still open."""
+
+    threads: list[str]
+    opened: list[DiskObject]
+    gate: Gate | None = None
+    """Where one that is opened waits."""
+
+    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> DiskObject:
+        self.threads.append(threading.current_thread().name)
+        if self.gate is not None:
+            self.gate.hold()
+        self.opened.append(super().open(ref, find_checksums))
+        return self.opened[-1]
+
+    def still_open(self) -> int:
+        return sum(each._open for each in self.opened)
+
+
+@pytest.fixture
+def cache(cache: DiskCache) -> Iterator[NotingCache]:
+    noting = NotingCache(cache.root)
+    noting.threads, noting.opened = [], []
+    yield noting
+    noting.close()
+
+
+@pytest.fixture
+def multiplexer(store: MemoryStore) -> Iterator[MemoryMultiplexer]:
+    with MemoryMultiplexer(store) as multiplexer:
+        store.multiplexer = multiplexer
+        yield multiplexer
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110  # by a thread, which sets no trio.Event
+            await trio.sleep(0.001)
+
+
+@in_trio
+async def test_no_other_thread_is_asked(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref, large = store.add_content(SMALL), store.add_content(LARGE, "b.dcm")
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        assert await fetcher.ensure(ref)
+        assert cache.threads == ["filler"]
+        assert not await fetcher.ensure(ref)  # it is still open
+        assert await fetcher.ensure(large)
+    assert "filler" not in cache.threads[1:]
+    assert multiplexer.begun[0] == ref.key
+    assert not store.gets
+
+
+@in_trio
+async def test_what_is_there_is_not_fetched(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref = store.add_content(SMALL)
+    async with fetching(store, cache) as fetcher:
+        await fetcher.ensure(ref)
+    multiplexer.begun.clear()
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        assert not await fetcher.ensure(ref)
+    assert cache.threads[1:] == ["filler"]
+    assert not multiplexer.begun
+
+
+@in_trio
+async def test_one_that_cannot_be_brought_so_is_closed_and_opened_anew(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref = store.add_content(SMALL)
+    multiplexer.breaks.add(ref.key)
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        reader = fetcher.open(ref)
+        assert await reader.ensure()
+        assert len(cache.threads) == 2
+        assert cache.still_open() == 1
+        fetcher.close_reader(reader)
+    assert cache.still_open() == 0
+
+
+@pytest.mark.parametrize("opens", [True, False], ids=["opening", "coming"])
+@in_trio
+async def test_one_that_nobody_waits_for_any_more_is_closed(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer, opens: bool
+) -> None:
+    ref, gate = store.add_content(SMALL), Gate()
+    multiplexer.held = True
+    cache.gate = gate if opens else None
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        async with trio.open_nursery() as readers:
+            readers.start_soon(fetcher.ensure, ref)
+            if opens:
+                await gate.arrived()
+            else:
+                await multiplexer.has_halves(1)
+            readers.cancel_scope.cancel()
+        gate.open()
+        await until(lambda: cache.opened and not cache.still_open())
+        cache.gate = None
+        multiplexer.go_on()
+        assert await read(fetcher, ref) == SMALL
+
+
+@in_trio
+async def test_who_reads_it_meanwhile_waits_for_it_and_counts_as_waiting(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref = store.add_content(SMALL)
+    multiplexer.held = True
+    contents = []
+
+    async def read_too() -> None:
+        contents.append(await read(fetcher, ref))
+
+    async with (
+        fetching(store, cache, fills_together=True) as fetcher,
+        trio.open_nursery() as readers,
+    ):
+        readers.start_soon(fetcher.ensure, ref)
+        await multiplexer.has_halves(1)
+        readers.start_soon(read_too)
+        await trio.testing.wait_all_tasks_blocked()
+        multiplexer.go_on()
+    assert contents == [SMALL]
+    assert multiplexer.begun == [ref.key]
+    assert fetcher.figures.objects_missed == 1
+    assert (fetcher.figures.store_bytes, fetcher.figures.cache_bytes) == (len(SMALL), 0)
