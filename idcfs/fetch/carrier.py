@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from idcfs.store.protocol import AskOtherwiseError
+from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,8 +100,9 @@ class Carrier:
             failure = error
             trio.lowlevel.reschedule(task)
 
+        etag = ref.instance.etag
         drop = self._multiplexer.begin(
-            ref.bucket, ref.key, ref.whole, sink, ended, etag=ref.instance.etag, offered=offered
+            ExtentRequest(ref.bucket, ref.key, ref.whole, etag, sink, ended, offered)
         )
         if drop is None:
             raise AskOtherwiseError("no connection is idle")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from idcfs.errors import CacheError, StoreError
-from idcfs.store.protocol import AskOtherwiseError
+from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,16 +246,16 @@ class Filler:
             order.writer = writer
             if writer.extent != order.extent:
                 raise AskOtherwiseError("only a part can be had at once")
-            offered = writer.expect if writer.extent == order.ref.whole else None
-            order.drop = multiplexer.begin(
+            request = ExtentRequest(
                 order.ref.bucket,
                 order.ref.key,
                 writer.extent,
-                writer.write,
-                lambda error: self._finish(order, writer, error),
-                etag=order.ref.instance.etag,
-                offered=offered,
+                order.ref.instance.etag,
+                sink=writer.write,
+                ended=lambda error: self._finish(order, writer, error),
+                offered=writer.expect if writer.extent == order.ref.whole else None,
             )
+            order.drop = multiplexer.begin(request)
             if order.drop is None:
                 raise AskOtherwiseError("the connection was lost, or it cannot be asked for so")
             self._under_way.add(order)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink, StoredObject
-    from idcfs.store.protocol import Drop, Ended, Multiplexer, OfferedSink
+    from idcfs.store.protocol import Drop, ExtentRequest, Multiplexer, OfferedSink
 
 logger = logging.getLogger(__name__)
 
@@ -118,30 +118,20 @@ class _MeteredMultiplexer(PassingMultiplexer):
         super().__init__(multiplexer)
         self._meter = meter
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
+    def begin(self, request: ExtentRequest) -> Drop | None:
         """See `Multiplexer.begin`."""
         meter, came, began_s = self._meter, 0, time.monotonic()
 
         def counting(chunk: memoryview) -> None:
             nonlocal came
-            sink(chunk)
+            request.sink(chunk)
             came += len(chunk)
 
         def ended_too(error: Exception | None) -> None:
             meter.end(came, None if error else time.monotonic() - began_s)
-            ended(error)
+            request.ended(error)
 
-        drop = super().begin(bucket, key, extent, counting, ended_too, etag=etag, offered=offered)
+        drop = super().begin(request._replace(sink=counting, ended=ended_too))
         if drop is None:
             return None
 

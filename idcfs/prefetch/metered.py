@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from idcfs.model import Extent
     from idcfs.store import ObjectStore, Sink
-    from idcfs.store.protocol import Drop, Ended, Multiplexer, OfferedSink, StoredObject
+    from idcfs.store.protocol import (
+        Drop,
+        ExtentRequest,
+        Multiplexer,
+        OfferedSink,
+        StoredObject,
+    )
 
 
 class MeteredStore(PassingStore):
@@ -102,26 +108,16 @@ class _MeteredMultiplexer(PassingMultiplexer):
         super().__init__(multiplexer)
         self._meter = meter
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
+    def begin(self, request: ExtentRequest) -> Drop | None:
         """See `Multiplexer.begin`."""
         meter = self._meter
 
         def ended_too(error: Exception | None) -> None:
             meter.note_asked(-1)
-            ended(error)
+            request.ended(error)
 
-        sink = meter.counting(key, extent, sink)
-        drop = super().begin(bucket, key, extent, sink, ended_too, etag=etag, offered=offered)
+        counting = meter.counting(request.key, request.extent, request.sink)
+        drop = super().begin(request._replace(sink=counting, ended=ended_too))
         if drop is None:
             return None
 

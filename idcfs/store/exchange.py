@@ -9,7 +9,7 @@ from idcfs.store.bodies import Pace
 if TYPE_CHECKING:
     from idcfs.store.asked import AskedExtent
     from idcfs.store.connections import Connection
-    from idcfs.store.protocol import Ended, OfferedSink, Sink
+    from idcfs.store.protocol import ExtentRequest
 
 
 class Exchange:
@@ -18,34 +18,29 @@ class Exchange:
     __slots__ = (
         "connection",
         "counted_s",
-        "ended",
         "fresh_bytes",
         "head",
         "keeps_alive",
         "left",
         "moved_s",
-        "offered",
         "pace",
-        "sink",
+        "request",
         "wanted",
     )
 
     def __init__(
         self,
         connection: Connection,
+        request: ExtentRequest,
         wanted: AskedExtent,
-        sink: Sink,
-        ended: Ended,
-        offered: OfferedSink | None,
         *,
         now_s: float,
         window_s: float,
     ) -> None:
         self.connection = connection
+        self.request = request
         self.wanted = wanted
-        self.sink = sink
-        self.ended = ended
-        self.offered = offered
+        """The same, written down."""
         self.head = b""
         """What has come of the head, as long as it is not whole."""
         self.left: int | None = None

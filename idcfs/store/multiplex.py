@@ -26,10 +26,9 @@ from idcfs.store.protocol import AskOtherwiseError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from idcfs.model import Extent
     from idcfs.store.connections import Connection, Server
     from idcfs.store.direct import DirectWire
-    from idcfs.store.protocol import Drop, Ended, OfferedSink, Sink
+    from idcfs.store.protocol import Drop, ExtentRequest
 
 _BUFFER_BYTES: Final = 1 << 20
 """What one read takes at most; all connections share the memory. What has come of an object of
@@ -91,44 +90,28 @@ class DirectMultiplexer:
             self._idle.setdefault(server, []).append(connection)
         return connection is not None
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
+    def begin(self, request: ExtentRequest) -> Drop | None:
         """See `Multiplexer.begin`."""
         if self._epoll.closed or not self._may_ask():
             return None
-        bucket = self._bucket_name(bucket)
+        bucket, is_whole = self._bucket_name(request.bucket), request.offered is not None
         try:
-            wanted = self._wire.compose(bucket, key, extent, etag, offered is not None)
+            wanted = self._wire.compose(bucket, request.key, request.extent, request.etag, is_whole)
         except UnusualError:
             return None
-        server, request = wanted.asked.server, wanted.asked.request
+        server, message = wanted.asked.server, wanted.asked.request
         connection = self._take_idle(server)
         if connection is None:
             return None
         try:
-            is_sent = connection.stream.send(request) == len(request)
+            is_sent = connection.stream.send(message) == len(message)
         except OSError:
             is_sent = False
         if not is_sent:  # it was hung up, or takes less than a request at once
             self._hang_up(connection)
             return None
         exchange = Exchange(
-            connection,
-            wanted,
-            sink,
-            ended,
-            offered,
-            now_s=self._clock(),
-            window_s=self._read_timeout_s,
+            connection, request, wanted, now_s=self._clock(), window_s=self._read_timeout_s
         )
         self._busy[connection.stream.fileno()] = exchange
         return functools.partial(self._drop, exchange)
@@ -239,7 +222,7 @@ class DirectMultiplexer:
         body = self._view[start : min(start + exchange.left, count)]
         if body:
             try:
-                exchange.sink(body)
+                exchange.request.sink(body)
             except Exception as exc:
                 self._end(exchange, exc)
                 return False
@@ -270,8 +253,8 @@ class DirectMultiplexer:
             raise UnusualError(str(exc)) from exc
         checksums = self._wire.check(exchange.wanted, head)
         self._answered()
-        if exchange.offered is not None and checksums:
-            exchange.offered(checksums)
+        if checksums and (offered := exchange.request.offered) is not None:
+            offered(checksums)
         exchange.left = exchange.wanted.extent.length
         exchange.keeps_alive = head.keeps_alive
         return end + 4 - known
@@ -284,11 +267,11 @@ class DirectMultiplexer:
             self._idle.setdefault(connection.server, []).append(connection)
         else:
             self._hang_up(connection)
-        exchange.ended(None)
+        exchange.request.ended(None)
 
     def _end(self, exchange: Exchange, error: Exception) -> None:
         self._drop(exchange)
-        exchange.ended(error)
+        exchange.request.ended(error)
 
     def _give_up(self, exchange: Exchange, error: UnusualError | StoreError | OSError) -> None:
         """End an exchange for a reason that the next attempt must know, or would meet again."""

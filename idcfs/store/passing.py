@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from idcfs.model import Checksum, Extent
     from idcfs.store.protocol import (
         Drop,
-        Ended,
+        ExtentRequest,
         Multiplexer,
         ObjectStore,
         OfferedSink,
@@ -69,19 +69,9 @@ class PassingMultiplexer:
         """See `Multiplexer.can_begin`."""
         return self._multiplexer.can_begin(bucket)
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
+    def begin(self, request: ExtentRequest) -> Drop | None:
         """See `Multiplexer.begin`."""
-        return self._multiplexer.begin(bucket, key, extent, sink, ended, etag=etag, offered=offered)
+        return self._multiplexer.begin(request)
 
     def turn(self) -> None:
         """See `Multiplexer.turn`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from idcfs.model import Checksum
 
@@ -96,6 +96,23 @@ Drop = Callable[[], None]
 """Hangs up within an exchange, of which nobody is told then."""
 
 
+class ExtentRequest(NamedTuple):
+    """What a `Multiplexer` is asked for, as `get_extent` is, and who takes it.
+
+    A tuple, since one is made for each small object and one more by whoever counts what comes:
+    both take 0.8 µs, and 2.1 µs as frozen dataclasses.
+    """
+
+    bucket: str
+    key: str
+    extent: Extent
+    """Not empty."""
+    etag: str
+    sink: Sink
+    ended: Ended
+    offered: OfferedSink | None = None
+
+
 class Multiplexer(Protocol):
     """Brings many objects at once in the one thread that uses it. Nothing in here blocks."""
 
@@ -107,18 +124,8 @@ class Multiplexer(Protocol):
         """Tell whether `begin` would ask for an object of a bucket now, unless it is unusual."""
         ...
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
-        """Ask for `extent`, which is not empty, and return what hangs up before it has ended.
+    def begin(self, request: ExtentRequest) -> Drop | None:
+        """Ask for an extent, and return what hangs up before that has ended.
 
         In later `turn`s its bytes go to `sink` as in `ObjectStore.get_extent`, and then
         `ended` is told AskOtherwiseError, what the sink raised, or None. Returns None, and

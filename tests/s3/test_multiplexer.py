@@ -16,7 +16,7 @@ import trustme
 from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
 from idcfs.model import Extent
 from idcfs.store.outage import Outage
-from idcfs.store.protocol import AskOtherwiseError
+from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
 from tests.support.mounting import wait_until
@@ -82,9 +82,9 @@ class Exchange:
         self.content = CONTENT[:length]
         self.received = bytearray()
         self.ends: list[Exception | None] = []
-        extent = Extent(0, length)
+        extent, sink = Extent(0, length), self.received.extend
         self.drop = multiplexer.begin(
-            "bucket", key, extent, self.received.extend, self.ends.append, etag=ETAG
+            ExtentRequest("bucket", key, extent, ETAG, sink, self.ends.append)
         )
 
     @property
@@ -284,9 +284,8 @@ def test_buckets_have_the_names_that_they_have_there(google: ScriptedServer) -> 
     with closing(S3Store(endpoint_url=google.url, source="gcs")) as store:
         store.get_extent(bucket, "s/x.dcm", extent, bytearray().extend, etag=ETAG)
         with closing(store.find_multiplexer()) as multiplexer:
-            assert multiplexer.begin(
-                bucket, "s/x.dcm", extent, received.extend, ends.append, etag=ETAG
-            )
+            request = ExtentRequest(bucket, "s/x.dcm", extent, ETAG, received.extend, ends.append)
+            assert multiplexer.begin(request)
             while not ends:
                 multiplexer.turn()
     assert received == CONTENT[:100]

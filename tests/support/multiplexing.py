@@ -12,17 +12,14 @@ import trio
 from idcfs.store.protocol import AskOtherwiseError
 
 if TYPE_CHECKING:
-    from idcfs.model import Extent
-    from idcfs.store.protocol import Drop, Ended, OfferedSink, Sink
+    from idcfs.store.protocol import Drop, ExtentRequest
     from tests.support.stores import MemoryStore
 
 
 @dataclass(eq=False)
 class _Exchange:
-    key: str
+    request: ExtentRequest
     body: bytes
-    sink: Sink
-    ended: Ended
     has_half: bool = False
 
 
@@ -60,24 +57,15 @@ class MemoryMultiplexer:
     def can_begin(self, bucket: str) -> bool:
         return self.is_idle
 
-    def begin(
-        self,
-        bucket: str,
-        key: str,
-        extent: Extent,
-        sink: Sink,
-        ended: Ended,
-        *,
-        etag: str,
-        offered: OfferedSink | None = None,
-    ) -> Drop | None:
+    def begin(self, request: ExtentRequest) -> Drop | None:
         if not self.is_idle:
             return None
+        key, extent = request.key, request.extent
         self.begun.append(key)
-        if offered is not None and key in self._store.checksums:
-            offered((self._store.checksums[key],))
+        if request.offered is not None and key in self._store.checksums:
+            request.offered((self._store.checksums[key],))
         body = self._store.alter(self._store.objects[key][extent.offset : extent.end])
-        exchange = _Exchange(key, body, sink, ended)
+        exchange = _Exchange(request, body)
         self._under_way.append(exchange)
         self.most_under_way = max(self.most_under_way, len(self._under_way))
         os.eventfd_write(self._wake, 1)
@@ -107,16 +95,16 @@ class MemoryMultiplexer:
             try:
                 if not exchange.has_half:
                     exchange.has_half = True
-                    exchange.sink(memoryview(exchange.body)[:half])
-                if exchange.key in self.breaks:
+                    exchange.request.sink(memoryview(exchange.body)[:half])
+                if exchange.request.key in self.breaks:
                     raise AskOtherwiseError("it broke off")
                 if self.held:
                     continue
-                exchange.sink(memoryview(exchange.body)[half:])
+                exchange.request.sink(memoryview(exchange.body)[half:])
             except Exception as exc:
                 error = exc
             self._under_way.remove(exchange)
-            exchange.ended(error)
+            exchange.request.ended(error)
 
     def expire(self) -> bool:
         self.expired += 1

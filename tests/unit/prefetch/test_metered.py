@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.prefetch.metered import MeteredStore
-from idcfs.store.protocol import AskOtherwiseError
+from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import MemoryStore, make_content
 
@@ -43,13 +43,16 @@ class Bench:
         self.received += chunk
 
     def begin(self) -> Drop | None:
+        ref = self.ref
         return self.multiplexer.begin(
-            self.ref.bucket,
-            self.ref.key,
-            self.ref.whole,
-            self.sink,
-            self.ends.append,
-            etag=self.ref.instance.etag,
+            ExtentRequest(
+                ref.bucket,
+                ref.key,
+                ref.whole,
+                ref.instance.etag,
+                sink=self.sink,
+                ended=self.ends.append,
+            )
         )
 
     @property

@@ -30,7 +30,7 @@ from idcfs.store.direct import DirectWire
 from idcfs.store.endpoint import get_endpoint
 from idcfs.store.http import LONGEST_HEAD_BYTES
 from idcfs.store.multiplex import MOST_RECORDS, DirectMultiplexer
-from idcfs.store.protocol import AskOtherwiseError
+from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,14 +140,9 @@ class Bench:
         offered: OfferedSink | None = None,
     ) -> Exchange:
         exchange = Exchange()
+        extent, ended = Extent(0, length), exchange.ends.append
         exchange.drop = self.multiplexer.begin(
-            BUCKET,
-            key,
-            Extent(0, length),
-            exchange.take,
-            exchange.ends.append,
-            etag=ETAG,
-            offered=offered,
+            ExtentRequest(BUCKET, key, extent, ETAG, exchange.take, ended, offered)
         )
         return exchange
 
