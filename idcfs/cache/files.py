@@ -170,3 +170,9 @@ def remove_same(path: Path, status: os.stat_result) -> bool:
             path.unlink()
             return True
     return False
+
+
+def cannot_write(exc: OSError | ValueError) -> CacheError:
+    """Return what to raise when a new file or its content cannot be written."""
+    reason = exc.strerror if isinstance(exc, OSError) else exc
+    return CacheError(f"cannot write to the cache: {reason}")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from idcfs.cache.blocks import Summing
-from idcfs.cache.files import write_fully
+from idcfs.cache.files import cannot_write, write_fully
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import CacheError
 
@@ -105,7 +105,7 @@ class UnitWriter:
             try:
                 write_fully(self.file.number, chunk, self._offset)
             except OSError as exc:
-                raise CacheError(f"cannot write to the cache: {exc.strerror}") from exc
+                raise cannot_write(exc) from exc
             self._offset += len(chunk)
 
     def commit(self) -> None:

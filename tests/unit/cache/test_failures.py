@@ -100,7 +100,7 @@ def test_something_else_under_the_name_of_an_object(
         with pytest.raises(CacheError):
             store_all(held, ref, content)
     else:
-        assert held._held is None  # nothing shows it outside
+        assert held._holding.held is None  # nothing shows it outside
     held.discard(REF.whole)
 
 
