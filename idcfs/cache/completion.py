@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from idcfs.cache.files import read_exactly
 from idcfs.cache.partial import table_bytes
@@ -15,6 +15,7 @@ from idcfs.errors import CacheError, IntegrityError
 if TYPE_CHECKING:
     from idcfs.cache.blocks import Blocks
     from idcfs.cache.held import Held, Services
+    from idcfs.cache.holding import Holding
     from idcfs.cache.partial import PartialFile
     from idcfs.cache.paths import Paths
     from idcfs.cache.protocol import FindChecksums
@@ -30,24 +31,11 @@ _LATER_BYTES = 64 << 20
 logger = logging.getLogger(__name__)
 
 
-class CompletionTarget(Protocol):
-    """What a completion asks of the object that it completes."""
-
-    @property
-    def held(self) -> Held | None:
-        """What is held of it now."""
-        ...
-
-    def replace(self, former: Held, held: Held | None) -> None:
-        """Have `held` take the place of what was; None has its file removed. The lock is held."""
-        ...
-
-
 class Completion:
-    """Completes one object, the target. Any thread; `lock` guards what its threads share.
+    """Completes one object. Any thread; `lock` guards what its threads share.
 
-    It does not know the target by itself: two who know one another keep their files open
-    until Python looks for such rings.
+    It knows what is held, and not who opened the object: two who know one another keep their
+    files open until Python looks for such rings.
     """
 
     def __init__(
@@ -56,6 +44,7 @@ class Completion:
         paths: Paths,
         services: Services,
         lock: threading.RLock,
+        holding: Holding,
         find_checksums: FindChecksums,
     ) -> None:
         """`find_checksums` is what the content is held against that has no MD5."""
@@ -63,6 +52,7 @@ class Completion:
         self._paths = paths
         self._services = services
         self._lock = lock
+        self._holding = holding
         self._thread: threading.Thread | None = None
         self._is_running = False
         self._is_wanted = False
@@ -70,30 +60,30 @@ class Completion:
         self._mismatch: IntegrityError | None = None
         self._find_checksums = find_checksums
 
-    def complete_leavings(self, target: CompletionTarget) -> None:
+    def complete_leavings(self) -> None:
         """Do what a process was killed before; in a thread, if that takes long or the network.
 
         Raises IntegrityError.
         """
         if self._ref.instance.md5 is None:
-            self._complete_later(target)
+            self._complete_later()
         else:
-            self.complete(target, checked=False)
+            self.complete(checked=False)
 
-    def complete(self, target: CompletionTarget, *, checked: bool) -> None:
+    def complete(self, *, checked: bool) -> None:
         """Complete the object if all its parts are there; if it is large, in a thread.
 
         `checked` tells whether its content was. Raises IntegrityError if it is another.
         """
         if checked or self._ref.instance.size_bytes <= _LATER_BYTES:
-            self.complete_now(target, checked=checked)
+            self.complete_now(checked=checked)
         else:
-            self._complete_later(target)
+            self._complete_later()
 
-    def takes_long(self, target: CompletionTarget) -> bool:
+    def takes_long(self) -> bool:
         """Tell whether `complete` would hold the content against what was promised, and wait."""
         is_later = self._ref.instance.size_bytes > _LATER_BYTES
-        return not is_later and self._find_full(target) is not None
+        return not is_later and self._find_full() is not None
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""
@@ -102,9 +92,9 @@ class Completion:
         if self._mismatch is not None:
             raise IntegrityError(*self._mismatch.args) from self._mismatch
 
-    def complete_now(self, target: CompletionTarget, *, checked: bool) -> None:
+    def complete_now(self, *, checked: bool) -> None:
         """Check an object whose parts are all there, and give it its final name."""
-        full = self._find_full(target)
+        full = self._find_full()
         if full is None:
             return
         held, partial = full
@@ -113,16 +103,16 @@ class Completion:
                 return
             # What takes long comes before the lock, for which the event loop may have to wait.
             self._services.scratch.flush(held.file.number)
-            self._publish(target, held, partial)
+            self._publish(held, partial)
         except IntegrityError:
             with self._lock:
-                target.replace(held, None)
+                self._holding.replace(held, None)
             raise
         except (OSError, CacheError) as exc:
             # All of it is stored, though not under its final name: the next who opens it tries.
             logger.info("%s stays in parts: %s", self._paths.whole, exc)
 
-    def _publish(self, target: CompletionTarget, held: Held, partial: PartialFile) -> None:
+    def _publish(self, held: Held, partial: PartialFile) -> None:
         """Have the checksums take the place of the table, and give the file its final name."""
         kept_bytes = 0
 
@@ -134,7 +124,7 @@ class Completion:
         try:
             with self._lock:
                 if partial.complete(keep, self._paths.whole, self._services.scratch):
-                    target.replace(held, held._replace(partial=None))
+                    self._holding.replace(held, held._replace(partial=None))
                     table = table_bytes(self._ref.instance.size_bytes)
                     self._services.ledger.dropped(self._ref.series, table)
         finally:
@@ -142,33 +132,30 @@ class Completion:
                 reservation.settle(self._ref.series, kept_bytes)
             reservation.release()
 
-    def _find_full(self, target: CompletionTarget) -> tuple[Held, PartialFile] | None:
-        held = target.held
+    def _find_full(self) -> tuple[Held, PartialFile] | None:
+        held = self._holding.held
         if held is None or held.partial is None or not held.blocks.has(self._ref.whole):
             return None
         return held, held.partial
 
-    def _complete_later(self, target: CompletionTarget) -> None:
+    def _complete_later(self) -> None:
         with self._lock:
-            if self._find_full(target) is None:
+            if self._find_full() is None:
                 return
             self._is_wanted = True
             if not self._is_running:
                 self._is_running = True
                 # A process that ends leaves the parts, and whoever opens them next goes on.
                 self._thread = threading.Thread(
-                    target=self._complete_or_note,
-                    args=(target,),
-                    name=f"check {self._ref.key}",
-                    daemon=True,
+                    target=self._complete_or_note, name=f"check {self._ref.key}", daemon=True
                 )
                 self._thread.start()
 
-    def _complete_or_note(self, target: CompletionTarget) -> None:
+    def _complete_or_note(self) -> None:
         while self._goes_on():
             self._mismatch = None
             try:
-                self.complete_now(target, checked=False)
+                self.complete_now(checked=False)
             except IntegrityError as exc:
                 logger.warning("%s; fetching it again", exc)
                 self._mismatch = exc

@@ -149,7 +149,7 @@ class Holding:
                 raise
 
     def replace(self, former: Held, held: Held | None) -> None:
-        """See `CompletionTarget.replace`."""
+        """Have `held` take the place of what was; None has its file removed. The lock is held."""
         is_current = self.held is former  # neither closed nor begun anew meanwhile
         if held is None:
             self._remove(former)

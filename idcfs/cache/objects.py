@@ -52,10 +52,12 @@ class DiskObject:
         self._services = services
         self._lock = threading.RLock()
         self._transfers = Transfers(ref, services.claims, self._lock)
-        self._completion = Completion(ref, paths, services, self._lock, find_checksums)
         services.ledger.hold(ref.series)
         try:
             self._holding = Holding(ref, paths, services, self._lock, self._transfers)
+            self._completion = Completion(
+                ref, paths, services, self._lock, self._holding, find_checksums
+            )
             self._complete_leavings()
         except BaseException:
             services.ledger.let_go(ref.series)
@@ -67,7 +69,7 @@ class DiskObject:
         held = self._holding.held
         if held is not None and held.partial is not None:
             with suppress(IntegrityError):
-                self._completion.complete_leavings(self._holding)
+                self._completion.complete_leavings()
 
     def missing(self, extent: Extent) -> list[Extent]:
         """See `CachedObject.missing`."""
@@ -224,14 +226,14 @@ class DiskObject:
         Raises CacheError instead of checking it now, where nobody `waits`: that may take the
         network, and a thread that fills for many would hold up all of them.
         """
-        if not (checked or waits) and self._completion.takes_long(self._holding):
+        if not (checked or waits) and self._completion.takes_long():
             raise CacheError(f"{self._ref.url} is all there, and must be checked as a whole")
-        self._completion.complete(self._holding, checked=checked)
+        self._completion.complete(checked=checked)
 
     def settle(self) -> None:
         """See `CachedObject.settle`."""
-        if self._completion.takes_long(self._holding):  # whoever brought the last part did not wait
-            self._completion.complete(self._holding, checked=False)
+        if self._completion.takes_long():  # whoever brought the last part did not wait
+            self._completion.complete(checked=False)
         self._completion.settle()
 
     # Letting go
