@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,46 +11,59 @@ import trio
 import trio.testing
 
 from idcfs.cache import DiskCache
+from idcfs.cache.ledger import NoLedger
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from idcfs.cache.objects import DiskObject
     from idcfs.cache.protocol import FindChecksums
-    from idcfs.model import ObjectRef
+    from idcfs.model import ObjectRef, SeriesUUID
 
 SMALL = make_content(90)
 LARGE = make_content(1000)
 
 
-class NotingCache(DiskCache):
-    """Notes which threads open objects, and which of these are still open."""
+class NotingLedger(NoLedger):
+    """Counts the objects that are open."""
 
-    threads: list[str]
-    opened: list[DiskObject]
+    held = 0
+    ever_held = 0
+
+    def hold(self, series: SeriesUUID) -> None:
+        self.held += 1
+        self.ever_held += 1
+
+    def let_go(self, series: SeriesUUID) -> None:
+        self.held -= 1
+
+
+class NotingCache(DiskCache):
+    """Notes which threads open objects, and how many of these are still open."""
+
     gate: Gate | None = None
     """Where one that is opened waits."""
+
+    def __init__(self, root: Path) -> None:
+        self.threads: list[str] = []
+        self.books = NotingLedger()
+        super().__init__(root, ledger=self.books)
 
     def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> DiskObject:
         self.threads.append(threading.current_thread().name)
         if self.gate is not None:
             self.gate.hold()
-        self.opened.append(super().open(ref, find_checksums))
-        return self.opened[-1]
-
-    def still_open(self) -> int:
-        return sum(each._open for each in self.opened)
+        return super().open(ref, find_checksums)
 
 
 @pytest.fixture
 def cache(cache: DiskCache) -> Iterator[NotingCache]:
-    noting = NotingCache(cache.root)
-    noting.threads, noting.opened = [], []
-    yield noting
-    noting.close()
+    with closing(NotingCache(cache.root)) as noting:
+        yield noting
 
 
 @pytest.fixture
@@ -59,8 +73,7 @@ def multiplexer(store: MemoryStore) -> Iterator[MemoryMultiplexer]:
         yield multiplexer
 
 
-async def until(condition: object) -> None:
-    assert callable(condition)
+async def until(condition: Callable[[], object]) -> None:
     with trio.fail_after(10):
         while not condition():  # noqa: ASYNC110  # by a thread, which sets no trio.Event
             await trio.sleep(0.001)
@@ -105,9 +118,9 @@ async def test_one_that_cannot_be_brought_so_is_closed_and_opened_anew(
         reader = fetcher.open(ref)
         assert await reader.ensure()
         assert len(cache.threads) == 2
-        assert cache.still_open() == 1
+        assert cache.books.held == 1
         fetcher.close_reader(reader)
-    assert cache.still_open() == 0
+    assert cache.books.held == 0
 
 
 @pytest.mark.parametrize("opens", [True, False], ids=["opening", "coming"])
@@ -127,7 +140,7 @@ async def test_one_that_nobody_waits_for_any_more_is_closed(
                 await multiplexer.has_halves(1)
             readers.cancel_scope.cancel()
         gate.open()
-        await until(lambda: cache.opened and not cache.still_open())
+        await until(lambda: cache.books.ever_held and not cache.books.held)
         cache.gate = None
         multiplexer.go_on()
         assert await read(fetcher, ref) == SMALL
