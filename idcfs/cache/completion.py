@@ -158,7 +158,8 @@ class Completion:
                 self.complete_now(checked=False)
             except IntegrityError as exc:
                 logger.warning("%s; fetching it again", exc)
-                self._mismatch = exc
+                # Its traceback would keep the file open, which has been removed.
+                self._mismatch = exc.with_traceback(None)
             except CacheError as exc:
                 logger.debug("%s", exc)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +20,6 @@ from tests.unit.cache.steps import Meddler, fill, part_of, path_of, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from idcfs.cache import CachedObject
 
@@ -146,3 +147,33 @@ def test_who_settles_checks_what_nobody_has_waited_for(
         held.settle()
     assert path_of(root, REF).exists() is is_right
     assert bool(held.missing(REF.whole)) is not is_right
+
+
+def test_what_proves_wrong_later_gives_its_blocks_back_at_once(
+    cache: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idcfs.cache.completion._LATER_BYTES", 100)
+    gc.disable()  # it looks rarely for what holds one another, and a slide has gigabytes
+    try:
+        cached = cache.open(REF)
+        for unit in cached.missing(REF.whole):
+            writer = cached.writer(unit)
+            assert writer is not None
+            writer.write(memoryview(bytes(unit.length)))
+            writer.commit()
+        with pytest.raises(IntegrityError):
+            cached.settle()
+        cached.close()
+        del cached, writer
+        assert not [name for name in open_names() if REF.instance.name in name]
+    finally:
+        gc.enable()
+
+
+def open_names() -> list[str]:
+    """Return the names of this process's open files, which may have been removed."""
+    names = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            names.append(str(entry.readlink()))
+    return names
