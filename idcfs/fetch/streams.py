@@ -25,6 +25,10 @@ EXTRA_BYTES = 128 << 10
 into pieces of 128 KiB and asks for one after another: so the tile of a slide, of 256 KiB,
 comes in one round trip."""
 
+_SHORT_RUNS = 4
+"""So many short ones make a run, as long as the window is less than so many runs wide: over a link
+that is mostly delay, they come at once in the time of the first."""
+
 _STEADY_BYTES = 768 << 10
 """Reading that went on for so long, in order, will go on."""
 
@@ -60,6 +64,12 @@ class _Stream:
             return 0
         return min(_GROWTH * self.read_bytes, WINDOW_BYTES)
 
+    def next_run(self, offset: int) -> int:
+        """Return the first boundary between runs behind `offset`."""
+        is_short = self.window_bytes < _SHORT_RUNS * RUN_BYTES
+        length = RUN_BYTES // _SHORT_RUNS if is_short else RUN_BYTES
+        return (offset // length + 1) * length
+
 
 class Streams:
     """The readers of one object: what each read should bring, and what is fetched ahead.
@@ -85,7 +95,7 @@ class Streams:
         stream.position = max(stream.position, extent.end)
         stream.read_bytes += extent.length
         least = FIRST_BYTES if stream.start == 0 else stream.position + self._extra_bytes
-        ahead = min(stream.position + stream.window_bytes, _next_run(extent.offset))
+        ahead = min(stream.position + stream.window_bytes, stream.next_run(extent.offset))
         end = min(max(extent.end, least, ahead), self._size_bytes)
         stream.sent = max(stream.sent, end)
         return Extent(extent.offset, end - extent.offset)
@@ -94,7 +104,7 @@ class Streams:
         """Return the next extent to fetch ahead of a reader, once; None if there is none yet."""
         for stream in reversed(self._streams):
             wanted = min(stream.position + stream.window_bytes, self._size_bytes)
-            end = min(_next_run(stream.sent), self._size_bytes)
+            end = min(stream.next_run(stream.sent), self._size_bytes)
             if stream.sent < end <= wanted:
                 extent = Extent(stream.sent, end - stream.sent)
                 stream.sent = end
@@ -119,8 +129,3 @@ def runs_of(size_bytes: int) -> Iterator[Extent]:
     """Yield the runs that make up an object, in order."""
     for offset in range(0, size_bytes, RUN_BYTES):
         yield Extent(offset, min(RUN_BYTES, size_bytes - offset))
-
-
-def _next_run(offset: int) -> int:
-    """Return the first boundary between runs behind `offset`."""
-    return (offset // RUN_BYTES + 1) * RUN_BYTES

@@ -18,6 +18,7 @@ def small_windows(small_units: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request brings 160 bytes at most; three are under way ahead of a reader."""
     for name, length in {
         "RUN_BYTES": 160,
+        "_SHORT_RUNS": 1,
         "WINDOW_BYTES": 480,
         "FIRST_BYTES": 40,
         "_STEADY_BYTES": 80,

@@ -41,7 +41,26 @@ def test_a_sequential_reader_soon_has_a_full_window_ahead() -> None:
             sent_end, requests = extent.end, requests + 1
         position += READ
     assert sent_end - position > streams.WINDOW_BYTES - streams.RUN_BYTES - READ
-    assert requests < 40
+    assert requests < 50
+
+
+def test_what_comes_first_comes_in_short_runs_side_by_side() -> None:
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
+    lengths = []
+    for position in range(0, 16 * MIB, READ):
+        readers.note(Extent(position, READ))
+        lengths += [extent.length for extent in taken(readers)]
+    first_long = lengths.index(4 * MIB)
+    assert first_long >= 8
+    assert set(lengths[:first_long]) == {MIB}
+    assert set(lengths[first_long + 1 :]) == {4 * MIB}
+
+
+def test_who_misses_what_lies_ahead_waits_for_a_short_run() -> None:
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
+    for position in range(0, 2 * MIB, READ):
+        readers.note(Extent(position, READ))
+    assert readers.note(Extent(2 * MIB, READ)) == Extent(2 * MIB, MIB)
 
 
 def test_the_tile_of_a_slide_comes_in_one_request() -> None:
