@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +17,7 @@ from idcfs.vfs.inodes import ROOT_INODE, inode_of_directory
 from idcfs.vfs.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -41,8 +40,8 @@ logger = logging.getLogger(__name__)
 class KernelCache(Protocol):
     """What the kernel remembers of a mount; see `fuse.kernel`."""
 
-    def forget_entry(self, directory: Inode, name: str) -> None:
-        """Have a name looked up anew. May block until requests are answered."""
+    async def forget_names(self, names: Iterable[tuple[Inode, Iterable[str]]]) -> None:
+        """Have names in directories looked up anew. May wait until requests are answered."""
         ...
 
     def forget_attributes(self, inode: Inode) -> None:
@@ -73,7 +72,7 @@ class Refresher:
         self._manager = manager
         self._one_at_a_time = trio.Lock()
         self._under_way = trio.CancelScope()
-        self._ends = threading.Event()
+        self._ends = False
 
     async def refresh(self) -> dict[str, Any]:
         """Go on to the index as it is now; return what that changed.
@@ -82,7 +81,7 @@ class Refresher:
         """
         async with self._one_at_a_time:
             with trio.CancelScope() as self._under_way:
-                if self._ends.is_set():
+                if self._ends:
                     self._under_way.cancel()
                 try:
                     return await self._refresh()
@@ -118,10 +117,10 @@ class Refresher:
     async def aclose(self) -> None:
         """End what is under way, wait for it, and refuse what comes.
 
-        The kernel may be in the middle of forgetting, and waiting for an answer: requests must
+        The kernel may be in the middle of forgetting, and waiting for an answer: requests should
         be served until this returns.
         """
-        self._ends.set()
+        self._ends = True
         self._under_way.cancel()
         async with self._one_at_a_time:
             pass
@@ -137,8 +136,7 @@ class Refresher:
         self._file_system.show(shown.tree)
         self._extended.show(shown.facts)
         stale = [*self._stale_names(old, succession.changes), *succession.changes.entries]
-        # Never abandoned: the session must outlast it.
-        await trio.to_thread.run_sync(self._forget, stale)
+        await self._forget(stale)
         await trio.to_thread.run_sync(before.facts.close)
         self._manager.status(f"{shown.index.release} at {self._mountpoint}")
         logger.info("%s is shown instead of %s", shown.index.version, before.index.version)
@@ -161,18 +159,20 @@ class Refresher:
                 stale.append((leaf, old.names_of(file, leaf)))
         return stale
 
-    def _forget(self, stale: Iterable[_Names]) -> None:
-        """Take back what the kernel remembers of names. Blocks, not for long."""
+    async def _forget(self, stale: Sequence[_Names]) -> None:
+        """Take back what the kernel remembers of names, and of the directories they are in."""
+        directories = [inode_of_directory(directory) for directory, _ in stale]
+        names = (found for _, found in stale)
         try:
-            for directory, names in stale:
-                for name in names:
-                    if self._ends.is_set():
-                        return
-                    self._kernel.forget_entry(inode_of_directory(directory), name)
-                self._kernel.forget_attributes(inode_of_directory(directory))
-            self._kernel.forget_attributes(ROOT_INODE)
+            await self._kernel.forget_names(zip(directories, names, strict=True))
+            # Never abandoned: the session must outlast it.
+            await trio.to_thread.run_sync(self._forget_attributes, [*directories, ROOT_INODE])
         except OSError as exc:
             logger.warning("the kernel shows some names as before for a day: %s", exc.strerror)
+
+    def _forget_attributes(self, inodes: Iterable[Inode]) -> None:
+        for inode in inodes:
+            self._kernel.forget_attributes(inode)
 
     def _failed(self, reason: str) -> dict[str, Any]:
         logger.warning("the refresh failed, %s stays: %s", self._showing.now.index.release, reason)

@@ -5,24 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.connections import connection_of, has_ended
 from tests.support.mounting import DEADLINE_S, REPOSITORY, Launcher, mount_type, wait_until
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.mounting import Mount
     from tests.support.replica import ServedReplica
-
-DEATH_S = 15.0
-"""A killed daemon is gone within milliseconds."""
 
 WATCHED = """
 import os, sys, trio
@@ -103,38 +99,13 @@ def start(
         started.append(subprocess.Popen(command, env={**os.environ, **environment}))
         return started[-1]
 
-    with abort_of(mountpoint) as abort:
+    with connection_of(mountpoint) as connection:
         yield start
         for process in started:
             process.kill()
             if not has_ended(process):
-                abort()
+                connection.abort()
                 process.wait(DEADLINE_S)
-
-
-@contextmanager
-def abort_of(mountpoint: Path) -> Iterator[Callable[[], None]]:
-    """Give what ends the connection of a mount whose daemon cannot be killed."""
-    with tempfile.TemporaryDirectory() as control:
-        subprocess.run(["mount", "-t", "fusectl", "none", control], check=True)
-
-        def abort() -> None:
-            for line in Path("/proc/self/mountinfo").read_text().splitlines():
-                fields = line.split(" ")
-                if fields[4] == str(mountpoint):
-                    minor = fields[2].partition(":")[2]
-                    (Path(control) / minor / "abort").write_text("1\n")
-
-        try:
-            yield abort
-        finally:
-            subprocess.run(["umount", "--lazy", control], check=True)
-
-
-def has_ended(process: subprocess.Popen[bytes]) -> bool:
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(DEATH_S)
-    return process.poll() is not None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may end a connection if this fails")
