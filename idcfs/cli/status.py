@@ -63,10 +63,7 @@ def _places(mountpoint: Path | None) -> list[Path]:
 
 def _read_all(paths: list[Path]) -> list[dict[str, Any]]:
     """Return the figures of mounts, or why there are none; one that hangs delays no other."""
-    hanging = f"it does not answer within {_PATIENCE_S:.0f} s"
-    told: dict[Path, dict[str, Any]] = {
-        path: {"mountpoint": str(path), "error": hanging} for path in paths
-    }
+    told = {path: _hanging(path) for path in paths}
 
     def read(path: Path) -> None:
         told[path] = _read(path)
@@ -84,7 +81,11 @@ def _read_all(paths: list[Path]) -> list[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     """Return the figures of one mount, or why there are none."""
     from idcfs.mount.mountpoints import is_stale
+    from idcfs.mount.question import Answer, ask
 
+    # Not by this thread, which would keep the process from ending: see `mount.question`.
+    if ask(path, _PATIENCE_S).answer is Answer.MISSING:
+        return _hanging(path)
     if is_stale(path):
         reason = f"its daemon is gone; clear it with: idcfs umount --stale {path}"
         return {"mountpoint": str(path), "error": reason}
@@ -95,6 +96,10 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as exc:
         return {"mountpoint": str(path), "error": f"it cannot be asked: {exc.strerror}"}
     return figures
+
+
+def _hanging(path: Path) -> dict[str, Any]:
+    return {"mountpoint": str(path), "error": f"it does not answer within {_PATIENCE_S:.0f} s"}
 
 
 def _lines(figures: dict[str, Any]) -> list[str]:

@@ -9,13 +9,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idcfs.errors import MountError, UsageError
+from idcfs.mount.question import Answer, ask
 from idcfs.mount.users import name_users
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def keep_off_mounts(*directories: Path | None) -> None:
 
 
 def is_stale(mountpoint: Path) -> bool:
-    """Tell whether the daemon behind a mount is gone."""
+    """Tell whether the daemon behind a mount is gone. See first that it does not hang."""
     try:
         # Not stat: the kernel answers that from memory, for a day.
         os.statvfs(mountpoint)
@@ -97,14 +97,8 @@ def is_stale(mountpoint: Path) -> bool:
 
 
 def hangs(mountpoint: Path) -> bool:
-    """Tell whether the daemon behind a mount is there, but answers nobody.
-
-    Who asks such a daemon waits for ever, and is left behind to do so.
-    """
-    asking = threading.Thread(target=is_stale, args=(mountpoint,), daemon=True)
-    asking.start()
-    asking.join(_PATIENCE_S)
-    return asking.is_alive()
+    """Tell whether the daemon behind a mount is there, but answers nobody."""
+    return ask(mountpoint, _PATIENCE_S).answer is Answer.MISSING
 
 
 def refuse_to_hang(mountpoint: Path) -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from idcfs.mount.probe import Answer
+from idcfs.mount.question import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from idcfs.mount.probe import Told
+    from idcfs.mount.question import Told
 
 logger = logging.getLogger(__name__)
 

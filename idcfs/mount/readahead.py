@@ -28,7 +28,7 @@ def raise_readahead(mountpoint: Path) -> None:
     """Have the kernel read further ahead at a mount, where that is permitted.
 
     Once the mount has answered: before, the kernel has yet to set it. The mount is not asked for
-    its device, since this may be its daemon (`mount.probe`).
+    its device, since this may be its daemon (`mount.question`).
     """
     mounted = find_mount(mountpoint)
     if mounted is None:

@@ -19,7 +19,8 @@ from idcfs.fuse import Adapter, KernelCache, Session
 from idcfs.mount.hidden_files import hidden_files
 from idcfs.mount.logs import switch_level_at_signals
 from idcfs.mount.metered import MeteredStore
-from idcfs.mount.probe import Answer, Probe
+from idcfs.mount.probe import Probe
+from idcfs.mount.question import Answer
 from idcfs.mount.readahead import may_raise_readahead, raise_readahead
 from idcfs.mount.refresh import Refresher
 from idcfs.mount.report import MountReport

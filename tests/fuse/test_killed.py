@@ -61,6 +61,17 @@ subprocess.Popen = Popen
 """An interpreter that cannot start `stat`, as where a limit of processes is reached."""
 
 
+IMPATIENT = """
+from idcfs.cli import status
+from idcfs.cli.main import main
+from idcfs.mount import mountpoints
+
+assert min(mountpoints._PATIENCE_S, status._PATIENCE_S) > 1
+mountpoints._PATIENCE_S = status._PATIENCE_S = 1.0
+main()
+"""
+
+
 NEVER_TOLD = """
 import trio
 from idcfs.cli.main import main
@@ -121,6 +132,27 @@ def test_a_daemon_dies_while_its_mount_is_being_asked(
     done = Launcher().run("umount", "--stale", str(mountpoint))
     assert (done.returncode, done.stderr) == (0, "")
     assert mount_type(mountpoint) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may end a connection if this fails")
+@pytest.mark.parametrize("command", ["doctor", "mount", "refresh", "status", "umount --stale"])
+def test_a_command_ends_whose_question_has_been_taken_and_is_not_answered(
+    start: Callable[..., subprocess.Popen[bytes]], mountpoint: Path, asked: Path, command: str
+) -> None:
+    """As it does where the daemon is stopped, and has not taken the question."""
+    daemon = start(1)
+    wait_until(lambda: asked.read_text().count("statfs") == 1, "it is ready", 60.0)
+    place = [] if command == "doctor" else [str(mountpoint)]
+    asking = subprocess.Popen(
+        [sys.executable, "-c", IMPATIENT, *command.split(), *place],
+        env={**os.environ, "IDCFS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        stdout=subprocess.DEVNULL,
+    )
+    wait_until(lambda: asked.read_text().count("statfs") == 2, "it asks", 60.0)
+    ended = has_ended(asking)
+    daemon.kill()
+    assert asking.wait(DEADLINE_S) == int(not command.startswith("umount"))
+    assert ended, "it waits for its answer"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may end a connection if this fails")

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from idcfs.mount.notify import ServiceManager
-from idcfs.mount.probe import Answer, Told
+from idcfs.mount.question import Answer, Told
 from tests.support.notices import NoticeSocket
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from idcfs.mount.probe import Answer, Probe, Told
+from idcfs.mount.probe import Probe
+from idcfs.mount.question import Answer, Told
 from tests.support.mounting import DEADLINE_S, wait_until
 
 if TYPE_CHECKING:
