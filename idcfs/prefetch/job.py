@@ -237,8 +237,8 @@ async def prefetch(
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`.
 
-    `fills` tells whether one thread fills the cache; this one receives small files for `target`
-    otherwise.
+    `fills` tells whether one thread fills the cache. Small files that `target` has downloaded are
+    received by this one.
     """
     patience = Patience(meter, patience_policy)
     limiters = Limiters(
@@ -247,7 +247,7 @@ async def prefetch(
         disk=trio.CapacityLimiter(_DISK_THREADS),
     )
     async with trio.open_nursery() as services:
-        multiplexer = None if fills else meter.find_multiplexer()
+        multiplexer = meter.find_multiplexer() if target.downloads else None
         carrier = None if multiplexer is None else Carrier(multiplexer)
         fetcher = Fetcher(
             store=meter,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class OnlyExamined:
     """A `Target` that brings nothing: what is not right in the other one is a failure."""
 
+    downloads = False
+
     def __init__(self, target: Target) -> None:
         self._target = target
 

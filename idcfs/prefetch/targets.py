@@ -57,6 +57,11 @@ class NotThereError(NotRightError):
 class Target(Protocol):
     """Takes the files of series. What is async belongs on the trio thread, the rest in any."""
 
+    @property
+    def downloads(self) -> bool:
+        """Whether it has a fetcher download files, the small ones by a carrier."""
+        ...
+
     async def bring(self, fetcher: Fetcher, ref: ObjectRef, directory: str) -> Brought:
         """Have the file there, whole and right.
 
@@ -83,6 +88,8 @@ class Target(Protocol):
 
 class DirectoryTarget:
     """Files below a directory, under the paths of the template: from the cache, or fetched."""
+
+    downloads = True
 
     def __init__(
         self, root: Path, cache: Cache, *, verify: Verify, disk: trio.CapacityLimiter
@@ -176,6 +183,8 @@ class DirectoryTarget:
 
 class CacheTarget:
     """Objects in the cache, where the mount finds them without a network."""
+
+    downloads = False
 
     def __init__(self, cache: Cache, *, verify: Verify, disk: trio.CapacityLimiter) -> None:
         self._cache = cache

@@ -34,6 +34,7 @@ from idcfs.prefetch.patience import NO_PATIENCE, PatiencePolicy
 from idcfs.prefetch.space import Space, measure, room_bytes
 from idcfs.prefetch.targets import CacheTarget, DirectoryTarget, Target, Verify
 from tests.support.mounting import wait_until
+from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import (
     MTIME_NS,
     Gate,
@@ -116,6 +117,21 @@ def contents(bench: Bench, series: int, count: int = 3, length: int = 1000) -> d
     for name, content in made.items():
         bench.store.add_content(content, name, series=series)
     return made
+
+
+@pytest.mark.parametrize("into_cache", [False, True])
+@in_trio
+async def test_what_goes_into_the_cache_has_nobody_receive_files(
+    bench: Bench, into_cache: bool
+) -> None:
+    """Also where no thread fills it, as that of several hosts."""
+    with MemoryMultiplexer(bench.store) as multiplexer:
+        bench.store.multiplexer = multiplexer
+        contents(bench, 1)
+        outcome = await bench.run([(make_series(1, count=3), "a")], into_cache=into_cache)
+        assert outcome.fetched_files == 3
+        assert multiplexer.closed == (not into_cache), "it was made, and so it is closed"
+        assert len(multiplexer.begun) == (0 if into_cache else 3)
 
 
 @in_trio
