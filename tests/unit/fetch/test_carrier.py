@@ -353,7 +353,7 @@ def test_a_disk_is_slow_when_no_file_was_quick() -> None:
     assert not note(0.002)
 
 
-@pytest.mark.parametrize("slow", ["_claim", "_rename", "write", None])
+@pytest.mark.parametrize("slow", ["_claim", "_rename", "write", "network", None])
 def test_what_goes_to_a_slow_disk_is_left_to_threads(
     store: MemoryStore,
     cache: DiskCache,
@@ -374,7 +374,9 @@ def test_what_goes_to_a_slow_disk_is_left_to_threads(
         return run
 
     monkeypatch.setattr("idcfs.fetch.download.time.perf_counter", lambda: now_s)
-    if slow == "write":
+    if slow == "network":
+        monkeypatch.setattr(multiplexer, "turn", slowly(multiplexer.turn))
+    elif slow == "write":
         monkeypatch.setattr("idcfs.fetch.download.os.write", slowly(os.write))
     elif slow:
         monkeypatch.setattr(unfinished, slow, slowly(getattr(unfinished, slow)))
@@ -386,8 +388,9 @@ def test_what_goes_to_a_slow_disk_is_left_to_threads(
                 await fetcher.download(ref, there / ref.instance.name, is_absent=absent)
 
     run()
-    assert len(multiplexer.begun) == (16 if slow else 20)
-    assert len(store.gets) == (4 if slow else 0)
+    is_disk = slow not in (None, "network")
+    assert len(multiplexer.begun) == (16 if is_disk else 20)
+    assert len(store.gets) == (4 if is_disk else 0)
     assert len(os.listdir(there)) == 20
 
 
