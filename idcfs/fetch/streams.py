@@ -14,8 +14,9 @@ RUN_BYTES = 4 << 20
 """The longest extent that one request brings. At 80 MB/s and 30 ms a request, it is under way
 for 80 ms; a longer one would make the first reader of it wait longer, and not be faster."""
 
-WINDOW_BYTES = 64 << 20
-"""The farthest that is fetched ahead of a reader: sixteen requests under way."""
+WINDOW_BYTES = 128 << 20
+"""The farthest that is fetched ahead of a reader. With half of that, link, store and reader took
+turns instead of working at once: a window had to be read before the next one was on its way."""
 
 FIRST_BYTES = 1 << 20
 """Fetched at the start of an object, where a header is, and whoever reads all of it begins."""
