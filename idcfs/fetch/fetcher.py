@@ -276,14 +276,13 @@ class Fetcher:
             return Filled()
         if (kept := self._memory.get(key)) is not None:
             return kept
-        filled = await self._unit_flights.run(
-            key, lambda: self._transfer(ref, cached, extent, into_memory)
-        )
-        if into_memory and filled.failure is not None and filled.content is None:
-            # Who began it would do without: begin anew.
+        while True:
             filled = await self._unit_flights.run(
                 key, lambda: self._transfer(ref, cached, extent, into_memory)
             )
+            if not into_memory or filled.failure is None or filled.content is not None:
+                break
+            # Whoever began it would do without: begin anew, unless another such one has.
         if filled.content is not None:
             self._memory[key] = filled
         return filled

@@ -19,6 +19,7 @@ from idcfs.cache import DiskCache
 from idcfs.cache.objects import DiskObject
 from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
 from idcfs.fetch import Fetcher, fetcher, idle
+from idcfs.fetch.units import Filled
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.mounting import DEADLINE_S
@@ -26,8 +27,9 @@ from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from idcfs.fetch.fetcher import UnitsKey
     from idcfs.model import Bytes, ObjectRef
 
 SMALL = make_content(90)
@@ -608,6 +610,31 @@ def test_ensure_brings_again_what_proves_damaged_at_the_end(
             await until(lambda: len(list((root / "objects").rglob("a.dcm"))) == 1)
 
     trio.run(run)
+
+
+@in_trio
+async def test_a_reader_is_not_content_with_what_others_would_do_without(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    """Again and again one who fetches ahead comes first, and the cache takes nothing."""
+    ref = store.add_content(SMALL)
+    faulty = FaultyCache(cache, lambda step: step == "writer")
+    async with fetching(store, faulty) as fetcher:
+        flights, first = fetcher._unit_flights, 10
+
+        class Meddling:
+            async def run(self, key: UnitsKey, job: Callable[[], Awaitable[Filled]]) -> Filled:
+                nonlocal first
+                first -= 1
+                return await flights.run(key, ahead if first >= 0 else job)
+
+        async def ahead() -> Filled:
+            return Filled(None, CacheError("no room"))
+
+        fetcher._unit_flights = Meddling()  # type: ignore[assignment]  # all that is asked of it
+        assert await read(fetcher, ref) == SMALL
+    assert first == -1
+    assert len(store.gets) == 1
 
 
 @in_trio
