@@ -118,10 +118,12 @@ class ObjectReader:
         """
         if not extent.length:
             return b""
-        was_coming = self._is_coming
+        # Noted before it is waited for: else its series would seem to be left by all readers.
+        wanted = self._note(extent, missing=True) if self._is_coming else None
         cached, drops = await self._get_cached(), self._drops
-        missing = was_coming or bool(cached.missing(extent))
-        wanted = self._note(extent, missing=missing)
+        missing = wanted is not None or bool(cached.missing(extent))
+        if wanted is None:
+            wanted = self._note(extent, missing=missing)
         content = await self._read_patiently(cached, drops, extent, wanted)
         self._count(extent, missing=missing)
         return content
@@ -240,16 +242,16 @@ class ObjectReader:
         """
         if self._is_large or self._cached is not None or self._changing.locked():
             return None
-        async with self._changing:
-            self._is_coming = True
-            try:
+        self._is_coming = True  # before the lock is taken, which lets others go first
+        try:
+            async with self._changing:
                 filled = await self._open_filled(self.ref, extent)
-            finally:
-                self._is_coming = False
-            if filled is None:
-                return None
-            self._cached, fetched = filled
-            return fetched
+                if filled is None:
+                    return None
+                self._cached, fetched = filled
+                return fetched
+        finally:
+            self._is_coming = False
 
     async def _keep(self, cached: CachedObject, run: Extent) -> None:
         filled = await self._bring(cached, run, into_memory=False)

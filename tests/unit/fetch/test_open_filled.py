@@ -12,8 +12,9 @@ import trio.testing
 
 from idcfs.cache import DiskCache
 from idcfs.cache.ledger import NoLedger
+from idcfs.fetch import readahead
 from tests.support.multiplexing import MemoryMultiplexer
-from tests.support.stores import Gate, MemoryStore, in_trio, make_content
+from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
@@ -170,3 +171,47 @@ async def test_who_reads_it_meanwhile_waits_for_it_and_counts_as_waiting(
     assert multiplexer.begun == [ref.key]
     assert fetcher.figures.objects_missed == 1
     assert (fetcher.figures.store_bytes, fetcher.figures.cache_bytes) == (len(SMALL), 0)
+
+
+@in_trio
+async def test_who_comes_in_the_same_instant_counts_as_waiting_too(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    refs = [store.add_content(SMALL, f"{number:02}.dcm") for number in range(16)]
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        for ref in refs:  # which of the two tasks goes on first is left to chance
+            async with trio.open_nursery() as readers:
+                readers.start_soon(fetcher.ensure, ref)
+                await trio.lowlevel.checkpoint()
+                readers.start_soon(read, fetcher, ref)
+    assert multiplexer.begun == [ref.key for ref in refs]
+    assert fetcher.figures.objects_missed == len(refs)
+
+
+def test_a_series_has_a_reader_while_one_waits_for_what_comes(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    refs = [store.add_content(SMALL, f"{number}.dcm") for number in range(4)]
+    clock = trio.testing.MockClock()
+    multiplexer.held = True
+
+    async def run() -> None:
+        async with fetching(store, cache, fills_together=True) as fetcher:
+            await fetcher.listing(make_series(1, count=len(refs)))
+            async with trio.open_nursery() as readers:
+                readers.start_soon(read, fetcher, refs[0])
+                await multiplexer.has_halves(len(refs))
+                readers.cancel_scope.cancel()
+            while not multiplexer.dropped:  # by the thread
+                await trio.lowlevel.checkpoint()
+            async with trio.open_nursery() as readers:
+                readers.start_soon(read, fetcher, refs[1])
+                for _ in range(4):
+                    await trio.testing.wait_all_tasks_blocked()
+                    clock.jump(readahead._GONE_S)
+                await trio.testing.wait_all_tasks_blocked()
+                multiplexer.go_on()
+
+    trio.run(run, clock=clock)
+    assert multiplexer.dropped == [refs[0].key]
+    assert sorted(multiplexer.begun) == [ref.key for ref in refs]
