@@ -129,13 +129,15 @@ class DiskCache:
                 f"cannot keep the listing of {listing.series}: {_reason(exc)}"
             ) from exc
 
-    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> DiskObject:
+    def open(
+        self, ref: ObjectRef, find_checksums: FindChecksums = list, *, waits: bool = True
+    ) -> DiskObject:
         """See `Cache.open`."""
         series, name = ref.series, ref.instance.name
         if not is_plain(series) or not is_plain(name):
             raise CacheError(f"cannot keep an object under the name {ref.key!r}")
         paths = Paths(self.root, series, name, self._shared)
-        return DiskObject(ref, paths, self._services, find_checksums)
+        return DiskObject(ref, paths, self._services, find_checksums, waits=waits)
 
     def close(self) -> None:
         """Remove this process's unfinished files, and close the ledger. Never raises."""

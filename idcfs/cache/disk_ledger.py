@@ -112,9 +112,9 @@ class DiskLedger:
         needed = needed_bytes(size_bytes)
         return self._room.take(needed) or self._enlarge(needed)
 
-    def hold(self, series: SeriesUUID) -> None:
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """See `Ledger.hold`."""
-        self._uses.hold(series)
+        self._uses.hold(series, waits=waits)
 
     def let_go(self, series: SeriesUUID) -> None:
         """See `Ledger.let_go`."""

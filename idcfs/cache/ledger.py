@@ -46,11 +46,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def hold(self, series: SeriesUUID) -> None:
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """Keep the series from being evicted by any process, until `let_go`. Counted.
 
         May block while the series is just being evicted: worker threads only. Raises
-        CacheError if that takes too long.
+        CacheError if that takes too long; for who does not wait, at once.
         """
         ...
 
@@ -116,7 +116,7 @@ class NoLedger:
         """Give room without asking."""
         return _NoReservation()
 
-    def hold(self, series: SeriesUUID) -> None:
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """Nothing is ever evicted."""
 
     def let_go(self, series: SeriesUUID) -> None:

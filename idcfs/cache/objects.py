@@ -45,14 +45,20 @@ class DiskObject:
     """
 
     def __init__(
-        self, ref: ObjectRef, paths: Paths, services: Services, find_checksums: FindChecksums
+        self,
+        ref: ObjectRef,
+        paths: Paths,
+        services: Services,
+        find_checksums: FindChecksums,
+        *,
+        waits: bool = True,
     ) -> None:
         self._ref = ref
         self._paths = paths
         self._services = services
         self._lock = threading.RLock()
         self._transfers = Transfers(ref, services.claims, self._lock)
-        services.ledger.hold(ref.series)
+        services.ledger.hold(ref.series, waits=waits)
         try:
             self._holding = Holding(ref, paths, services, self._lock, self._transfers)
             self._completion = Completion(

@@ -142,10 +142,13 @@ class Cache(Protocol):
         """Keep a complete listing for ever."""
         ...
 
-    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> CachedObject:
+    def open(
+        self, ref: ObjectRef, find_checksums: FindChecksums = list, *, waits: bool = True
+    ) -> CachedObject:
         """Open what is held of an object; nothing held is not an error.
 
         `find_checksums` is asked, in any thread, what the whole is held against if it came
-        in pieces and its ETag is no MD5.
+        in pieces and its ETag is no MD5. Waits while the series is just being removed; who
+        does not wait meets CacheError at once.
         """
         ...

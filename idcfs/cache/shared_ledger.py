@@ -112,7 +112,7 @@ class SharedLedger:
         with self._asking:
             return self._room.take(needed) or self._enlarge(needed)
 
-    def hold(self, series: SeriesUUID) -> None:
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """Spare the series here, and soon show the others that it is in use."""
         self._uses.hold(series)
 

@@ -58,10 +58,12 @@ class Uses:
         except OSError as exc:
             raise CacheError(f"cannot keep books in {self._directory}: {exc.strerror}") from exc
 
-    def hold(self, series: SeriesUUID) -> None:
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """See `Ledger.hold`."""
         end = time.monotonic() + _HOLD_S
         while not self._try_hold(series):
+            if not waits:
+                raise CacheError(f"series {series} is being removed from the cache")
             if time.monotonic() > end:
                 raise CacheError(f"series {series} is being removed from the cache, for too long")
             time.sleep(_POLL_S)

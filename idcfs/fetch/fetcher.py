@@ -258,7 +258,9 @@ class Fetcher:
         except trio.WouldBlock:
             return None
         try:
-            open_cached = functools.partial(self._cache.open, ref, self.checksum_finder(ref))
+            open_cached = functools.partial(
+                self._cache.open, ref, self.checksum_finder(ref), waits=False
+            )
             return await self._filler.open_filled(ref, extent, open_cached)
         except (AskOtherwiseError, IntegrityError) as exc:
             logger.debug("%s: asking otherwise: %s", ref.url, exc)

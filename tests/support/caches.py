@@ -46,9 +46,11 @@ class FaultyCache:
     def may_have(self, ref: ObjectRef) -> bool:
         return self._inner.may_have(ref)
 
-    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> CachedObject:
+    def open(
+        self, ref: ObjectRef, find_checksums: FindChecksums = list, *, waits: bool = True
+    ) -> CachedObject:
         self.check("open")
-        return _FaultyObject(self, self._inner.open(ref, find_checksums))
+        return _FaultyObject(self, self._inner.open(ref, find_checksums, waits=waits))
 
 
 class _FaultyObject:

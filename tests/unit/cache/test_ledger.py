@@ -168,6 +168,21 @@ def test_what_another_process_has_open_stays(root: Path) -> None:
     writer.close()
 
 
+def test_who_does_not_wait_is_told_at_once_that_a_series_is_being_removed(root: Path) -> None:
+    remover, reader = quiet(root, None), quiet(root, None)
+    store(root, remover, name(1), BLOCK)
+    remover.flush()
+    with remover._uses.locks.excluding(name(1)) as excluded:
+        assert excluded
+        with pytest.raises(CacheError, match="is being removed"):
+            reader.hold(name(1), waits=False)
+    reader.hold(name(1), waits=False)
+    with remover._uses.locks.excluding(name(1)) as excluded:
+        assert not excluded
+    reader.close()
+    remover.close()
+
+
 def test_the_dead_hold_nothing(root: Path) -> None:
     writer, reader = quiet(root, 20 * BLOCK), quiet(root, 20 * BLOCK)
     store(root, writer, name(1), 4 * BLOCK)

@@ -12,6 +12,7 @@ import trio.testing
 
 from idcfs.cache import DiskCache
 from idcfs.cache.ledger import NoLedger
+from idcfs.errors import CacheError
 from idcfs.fetch import readahead
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
@@ -34,8 +35,17 @@ class NotingLedger(NoLedger):
 
     held = 0
     ever_held = 0
+    removed: SeriesUUID | None = None
+    """A series that somebody removes until `gate` is opened."""
 
-    def hold(self, series: SeriesUUID) -> None:
+    def __init__(self) -> None:
+        self.gate = Gate()
+
+    def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
+        if series == self.removed:
+            if not waits:
+                raise CacheError("it is being removed")
+            self.gate.hold()
         self.held += 1
         self.ever_held += 1
 
@@ -54,11 +64,13 @@ class NotingCache(DiskCache):
         self.books = NotingLedger()
         super().__init__(root, ledger=self.books)
 
-    def open(self, ref: ObjectRef, find_checksums: FindChecksums = list) -> DiskObject:
+    def open(
+        self, ref: ObjectRef, find_checksums: FindChecksums = list, *, waits: bool = True
+    ) -> DiskObject:
         self.threads.append(threading.current_thread().name)
         if self.gate is not None:
             self.gate.hold()
-        return super().open(ref, find_checksums)
+        return super().open(ref, find_checksums, waits=waits)
 
 
 @pytest.fixture
@@ -215,3 +227,22 @@ def test_a_series_has_a_reader_while_one_waits_for_what_comes(
     trio.run(run, clock=clock)
     assert multiplexer.dropped == [refs[0].key]
     assert sorted(multiplexer.begun) == [ref.key for ref in refs]
+
+
+@in_trio
+async def test_others_do_not_wait_for_a_series_that_is_being_removed(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref, other = store.add_content(SMALL), store.add_content(SMALL, series=2)
+    cache.books.removed = ref.series
+    async with (
+        fetching(store, cache, fills_together=True) as fetcher,
+        trio.open_nursery() as readers,
+    ):
+        readers.start_soon(fetcher.ensure, ref)
+        await cache.books.gate.arrived()
+        with trio.fail_after(5):
+            assert await fetcher.ensure(other)
+        cache.books.gate.open()
+    assert multiplexer.begun == [other.key, ref.key]
+    assert cache.books.held == 0
