@@ -12,7 +12,6 @@ import trio
 from cachetools import TTLCache
 
 from idcfs.cache import UncachedObject
-from idcfs.errors import IntegrityError
 from idcfs.fetch.background import Background
 from idcfs.fetch.downloads import Downloads, insist
 from idcfs.fetch.figures import FetchFigures
@@ -249,9 +248,10 @@ class Fetcher:
     ) -> tuple[CachedObject, bool] | None:
         """Open a small object in the cache and have units of it there, all by one thread.
 
-        Return it, and whether anything was fetched; None if that must be done otherwise.
+        Return it, and whether anything was fetched; None if that must be done otherwise. Raises
+        IntegrityError after the last try.
         """
-        if self._filler is None:
+        if (filler := self._filler) is None:
             return None
         try:
             self._limiters.objects.acquire_nowait()
@@ -261,8 +261,10 @@ class Fetcher:
             open_cached = functools.partial(
                 self._cache.open, ref, self.checksum_finder(ref), waits=False
             )
-            return await self._filler.open_filled(ref, extent, open_cached)
-        except (AskOtherwiseError, IntegrityError) as exc:
+            return await insist(
+                lambda: filler.open_filled(ref, extent, open_cached), self._integrity_tries
+            )
+        except AskOtherwiseError as exc:
             logger.debug("%s: asking otherwise: %s", ref.url, exc)
             return None
         finally:

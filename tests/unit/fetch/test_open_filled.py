@@ -12,8 +12,9 @@ import trio.testing
 
 from idcfs.cache import DiskCache
 from idcfs.cache.ledger import NoLedger
-from idcfs.errors import CacheError
+from idcfs.errors import CacheError, IntegrityError
 from idcfs.fetch import readahead
+from idcfs.fetch.fetcher import INTEGRITY_TRIES
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
 from tests.unit.fetch.wired import fetching, read
@@ -245,4 +246,18 @@ async def test_others_do_not_wait_for_a_series_that_is_being_removed(
             assert await fetcher.ensure(other)
         cache.books.gate.open()
     assert multiplexer.begun == [other.key, ref.key]
+    assert cache.books.held == 0
+
+
+@in_trio
+async def test_one_that_is_wrong_each_time_is_asked_for_no_more_often_than_others(
+    store: MemoryStore, cache: NotingCache, multiplexer: MemoryMultiplexer
+) -> None:
+    ref = store.add_content(SMALL)
+    store.alter = lambda body: bytes(len(body))
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        with pytest.raises(IntegrityError):
+            await fetcher.ensure(ref)
+    assert multiplexer.begun == [ref.key] * INTEGRITY_TRIES
+    assert not store.gets
     assert cache.books.held == 0
