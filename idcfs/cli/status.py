@@ -21,6 +21,9 @@ _WATCH_S = 2.0
 _PATIENCE_S = 10.0
 """What asks a mount waits as long as its daemon hangs. A busy one answers within a second."""
 
+_GIVING_UP_S = 2.0
+"""Who is sent to ask is ended after that, and waited for; a command must not be gone before."""
+
 _ANOTHERS = "it is another user's, who has not let others in"
 
 
@@ -72,7 +75,7 @@ def _read_all(paths: list[Path]) -> list[dict[str, Any]]:
     readers = [threading.Thread(target=read, args=(path,), daemon=True) for path in paths]
     for reader in readers:
         reader.start()
-    deadline_s = time.monotonic() + _PATIENCE_S
+    deadline_s = time.monotonic() + _PATIENCE_S + _GIVING_UP_S
     for reader in readers:
         reader.join(max(0.0, deadline_s - time.monotonic()))
     return [told[path] for path in paths]
