@@ -12,7 +12,8 @@ here, as long as this process has still to wait.
 Run as a script in Python's isolated mode, so it imports nothing but the standard library.
 Argument: the descriptor of that connection. Standard input is a file of names, see `record`.
 Standard output is a pipe that only the daemon reads, so that its end can be told. SIGTERM ends
-this behind the next name. The exit status is 0, or the errno of what failed.
+this behind the next name. The exit status is 0, or the errno of what failed: EINTR where names
+were left by then.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def record(inode: int, name: bytes) -> bytes:
 
 def _forget_all(names: BinaryIO, device: int, stopped: threading.Event) -> int:
     """Have the kernel forget names up to the end. Return 0 or an errno."""
-    while not stopped.is_set() and (head := names.read(_RECORD.size)):
+    while head := names.read(_RECORD.size):
+        if stopped.is_set():
+            return errno.EINTR
         inode, length = _RECORD.unpack(head)
         try:
             _forget(device, inode, names.read(length))
