@@ -14,6 +14,7 @@ import enum
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,15 @@ _REASON_BYTES = 500
 
 _DEATH_S = 1.0
 """Who is killed is gone within milliseconds, unless the daemon has taken the question."""
+
+_OWN_WORDS = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+except OSError as exc:
+    sys.exit(exc.strerror)
+"""
+"""What Python runs where there is no `stat`, and ends as that does."""
 
 ENVIRONMENT = {"LC_ALL": "C"}
 """For `stat`, whose words are read."""
@@ -57,7 +67,7 @@ def ask(mountpoint: Path, patience_s: float) -> Told:
     try:
         with reason_file() as reason:
             process = subprocess.Popen(
-                command(find_program(), mountpoint),
+                _any_command(mountpoint),
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -81,6 +91,13 @@ def find_program() -> str | None:
     That takes a millisecond or two; Python would take as long as many requests.
     """
     return shutil.which("stat", path=os.defpath) or shutil.which("stat")
+
+
+def _any_command(mountpoint: Path) -> list[str]:
+    """Return what a command runs: without `stat` it would go on to ask by itself, and hang."""
+    if (program := find_program()) is not None:
+        return command(program, mountpoint)
+    return [sys.executable, "-I", "-S", "-c", _OWN_WORDS, os.fspath(mountpoint)]
 
 
 def command(program: str | None, mountpoint: Path) -> list[str]:
