@@ -34,6 +34,10 @@ _BUSY_S = 60.0
 
 _POLL_S = 0.01
 
+_LOG_PAGES = 128
+"""Of 4 KiB, after which SQLite empties its log into the database, instead of 1,000: the log keeps
+its size, which is room on the disk that no limit counts."""
+
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 """What SQLite says of a file that is no such database; SQLITE_ERROR is a missing table."""
 
@@ -193,6 +197,7 @@ def _open(path: Path) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == FORMAT:
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
             fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if fault == "ok":
                 return connection

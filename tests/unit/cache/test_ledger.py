@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.cache import recount
+from idcfs.cache.accounts import Accounts
 from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.inventory import series_on_disk
 from idcfs.cache.limits import measure_disk
@@ -557,3 +558,15 @@ def test_a_closed_ledger_is_harmless(root: Path) -> None:
     with pytest.raises(CacheError, match="has been closed"):
         ledger.reserve(1 << 40)
     ledger.close()
+
+
+def test_the_log_of_the_books_takes_little_of_the_disk(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path, fill=lambda book: None)
+    try:
+        for number in range(600):
+            with accounts.transaction() as book:
+                book.add(name(number), 1000, 1, float(number))
+        occupied_bytes = (tmp_path / "accounts.sqlite-wal").stat().st_size
+        assert 0 < occupied_bytes < 1_000_000
+    finally:
+        accounts.close()
