@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from idcfs.errors import CacheError, StoreError
+from idcfs.fetch.disk_pace import DiskPace
 from idcfs.store.protocol import AskOtherwiseError, ExtentRequest
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Filler:
         self._thread: threading.Thread | None = None
         self._wake = -1
         self._is_closed = False
+        self._opening = DiskPace()
+        """That of the disk while objects are opened. The thread's, but to be looked at by all."""
         self._busy_since_s: float | None = None
         """When the thread began what it does; None while it waits for something to do."""
 
@@ -110,6 +113,8 @@ class Filler:
         Return it, and whether anything had to be fetched. It must be small: what somebody was
         killed over is checked when it is opened. Raises as `fill`; it is closed then.
         """
+        if not self._opening.is_quick:
+            raise AskOtherwiseError("threads open objects quicker")
         order = _Order(ref, extent, open_cached=open_cached)
         await self._carry_out(order)
         assert order.cached is not None  # without an error it was opened
@@ -236,7 +241,9 @@ class Filler:
             if not multiplexer.can_begin(order.ref.bucket):
                 raise AskOtherwiseError("no connection is idle")
             if order.cached is None and order.open_cached is not None:
+                began_s = time.monotonic()
                 order.cached = order.open_cached()
+                self._opening.note(time.monotonic() - began_s, 0)
             assert order.cached is not None  # else there is what opens it
             writer = order.cached.writer(order.extent, order.is_given_up, waits=False)
             if writer is None:

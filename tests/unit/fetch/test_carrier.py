@@ -16,7 +16,7 @@ import trio.testing
 
 from idcfs.errors import IntegrityError, ObjectNotFoundError
 from idcfs.fetch import Brought, Carrier, Fetcher, Limiters, unfinished
-from idcfs.fetch.carrier import DiskPace
+from idcfs.fetch.disk_pace import DiskPace
 from idcfs.model import Checksum
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import MTIME_NS, MemoryStore, in_trio, make_content, make_ref

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,8 @@ import trio.testing
 from idcfs.cache import DiskCache
 from idcfs.cache.ledger import NoLedger
 from idcfs.errors import CacheError, IntegrityError
-from idcfs.fetch import readahead
+from idcfs.fetch import filler, readahead
+from idcfs.fetch.disk_pace import DiskPace
 from idcfs.fetch.fetcher import INTEGRITY_TRIES
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
@@ -261,3 +263,30 @@ async def test_one_that_is_wrong_each_time_is_asked_for_no_more_often_than_other
     assert multiplexer.begun == [ref.key] * INTEGRITY_TRIES
     assert not store.gets
     assert cache.books.held == 0
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+@in_trio
+async def test_where_to_open_takes_long_threads_do_so_side_by_side(
+    store: MemoryStore,
+    cache: NotingCache,
+    multiplexer: MemoryMultiplexer,
+    monkeypatch: pytest.MonkeyPatch,
+    is_slow: bool,
+) -> None:
+    refs = [store.add_content(SMALL, f"{n}.dcm") for n in range(20)]
+    former, now_s = DiskCache.open, 0.0
+
+    def open_it(cache: DiskCache, *args: object, **kwargs: object) -> object:
+        nonlocal now_s
+        now_s += 0.005 if is_slow else 0.0005
+        return former(cache, *args, **kwargs)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr(DiskCache, "open", open_it)
+    monkeypatch.setattr(filler, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(DiskPace, "is_quick", property(lambda pace: pace._slow_until_s < 0))
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        for ref in refs:
+            await fetcher.ensure(ref)
+    assert cache.threads.count("filler") == (16 if is_slow else 20)
+    assert len(multiplexer.begun) == 20
