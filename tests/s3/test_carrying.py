@@ -314,7 +314,12 @@ async def test_a_directory_that_is_removed_meanwhile_is_made_again(bench: Bench)
 
     def remove() -> None:
         bench.proxy.wait_for(lambda _: bench.requests(held) == 1)
-        shutil.rmtree(bench.root)
+        while True:
+            try:
+                shutil.rmtree(bench.root)
+            except OSError:  # another file came, or had just got its name
+                continue
+            return
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, remove)
