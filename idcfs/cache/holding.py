@@ -18,6 +18,7 @@ from idcfs.cache.files import cannot_write, read_exactly, remove_same
 from idcfs.cache.held import Held, find_held, held_part
 from idcfs.cache.inventory import ST_BLOCK_BYTES
 from idcfs.cache.partial import begin_partial, table_bytes, take_apart
+from idcfs.cache.room import stored_bytes
 from idcfs.cache.scratch import move
 from idcfs.cache.sums import keep_sums
 from idcfs.cache.units import is_small, units
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from idcfs.cache.transfers import Transfers
     from idcfs.cache.writers import UnitWriter
     from idcfs.model import Extent, ObjectRef
-
-_PAGE_BYTES = 4096
 
 
 class Holding:
@@ -113,12 +112,12 @@ class Holding:
         with self._lock:
             if writer not in self._transfers:
                 raise CacheError(f"{self._path} was dropped while it was being written")
-            stored_bytes = -(-writer.extent.length // _PAGE_BYTES) * _PAGE_BYTES
+            kept_bytes = 0
             if writer.own_path is not None:
-                stored_bytes += self._store_whole(writer, writer.own_path)
+                kept_bytes = self._store_whole(writer, writer.own_path)
             else:
                 self._store_part(writer)
-        return stored_bytes
+        return stored_bytes(writer.extent.length) + kept_bytes
 
     def _store_whole(self, writer: UnitWriter, unfinished: Path) -> int:
         """Give a file its final name; return what its checksums take of the disk."""

@@ -35,9 +35,14 @@ def piece_bytes(limits: Limits, disk: Disk) -> int:
     return min(PIECE_BYTES, smaller // PIECE_SHARE)
 
 
+def stored_bytes(size_bytes: int) -> int:
+    """Return what so many bytes of a file occupy."""
+    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
 def needed_bytes(size_bytes: int) -> int:
     """Return what a file of so many bytes may occupy, with a block for what describes it."""
-    return -(-size_bytes // BLOCK_BYTES) * BLOCK_BYTES + BLOCK_BYTES
+    return stored_bytes(size_bytes) + BLOCK_BYTES
 
 
 @dataclass(frozen=True, slots=True)

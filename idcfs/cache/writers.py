@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from idcfs.cache.blocks import Summing
 from idcfs.cache.files import cannot_write, write_fully
+from idcfs.cache.room import stored_bytes
 from idcfs.cache.verify import ContentCheck
 from idcfs.errors import CacheError
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from idcfs.model import Checksum, Extent, ObjectRef
 
 logger = logging.getLogger(__name__)
-
-_PAGE_BYTES = 4096
 
 
 class WriterTarget(Protocol):
@@ -148,8 +147,7 @@ class UnitWriter:
             return  # the file has been removed, or is whole
         except OSError as exc:
             logger.debug("cannot make a hole in %s: %s", self._partial.path, exc.strerror)
-        length = self._offset - self.extent.offset
-        self.reservation.settle(self._series, -(-length // _PAGE_BYTES) * _PAGE_BYTES)
+        self.reservation.settle(self._series, stored_bytes(self._offset - self.extent.offset))
 
     def _require_current(self) -> None:
         if self._ended:

@@ -38,12 +38,15 @@ def test_a_run_is_of_missing_units_that_do_not_come_yet(
     coming.discard(wanted)
     units = [unit(number) for number in sorted(missing)]
     with _all_under_way(runs, coming):
-        run = runs.around(unit(wanted), units)
-    covered = {number for number in range(COUNT) if run.offset <= number * UNIT < run.end}
-    assert wanted in covered
-    assert covered <= missing - coming
-    assert run.end == unit(max(covered)).end
-    assert run.length <= streams.RUN_BYTES
+        around = runs.around(unit(wanted), units)
+        first = runs.first_of(units[units.index(unit(wanted)) :])
+    assert first.offset == unit(wanted).offset
+    for run in around, first:
+        covered = {number for number in range(COUNT) if run.offset <= number * UNIT < run.end}
+        assert wanted in covered
+        assert covered <= missing - coming
+        assert run.end == unit(max(covered)).end
+        assert run.length <= streams.RUN_BYTES
 
 
 def test_what_has_come_is_not_on_its_way_any_more() -> None:
