@@ -22,6 +22,7 @@ from idcfs.fetch.listings import Listings
 from idcfs.fetch.looking import Looks
 from idcfs.fetch.readahead import Readaheads
 from idcfs.fetch.reader import ObjectReader
+from idcfs.fetch.supply import Supply
 from idcfs.fetch.units import Filled, fill_units
 from idcfs.store.protocol import AskOtherwiseError
 
@@ -152,12 +153,15 @@ class Fetcher:
         """
         reader = self._readers.get(ref) or self._idle.take(ref)
         if reader is None:
-            reader = ObjectReader(
+            supply = Supply(
                 ref,
                 open_cached=self._open_cached,
                 open_filled=self._open_filled,
                 fill=self._fill,
                 disk=self._limiters.disk,
+            )
+            reader = ObjectReader(
+                supply,
                 looks=self._looks,
                 background=self._background,
                 began=self._began,
