@@ -25,6 +25,7 @@ from idcfs.cache.later import Later
 from idcfs.cache.limits import Limits, agree, measure_disk_of, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, Recount
+from idcfs.cache.refusal import Refusal
 from idcfs.cache.room import Room, needed_bytes, piece_bytes
 from idcfs.cache.uses import Uses
 from idcfs.errors import CacheError
@@ -83,6 +84,7 @@ class DiskLedger:
         self._patience_s = patience_s
         self._books_patience_s = books_patience_s
         self._waited_in_vain = False
+        self._refusal = Refusal()
         self._limits: Limits | None = None
         self.pins = Pins(root)
         self._uses = Uses(self._directory)
@@ -107,10 +109,14 @@ class DiskLedger:
 
     # What happens object by object.
 
-    def reserve(self, size_bytes: int) -> Reservation:
+    def reserve(self, size_bytes: int, *, waits: bool = True) -> Reservation:
         """See `Ledger.reserve`."""
         needed = needed_bytes(size_bytes)
-        return self._room.take(needed) or self._enlarge(needed)
+        if (reservation := self._room.take(needed)) is not None:
+            return reservation
+        if not waits:
+            self._refusal.repeat(needed)
+        return self._enlarge(needed, waits=waits)
 
     def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """See `Ledger.hold`."""
@@ -227,21 +233,22 @@ class DiskLedger:
         finally:
             self._books.release()
 
-    def _enlarge(self, needed: int) -> Reservation:
+    def _enlarge(self, needed: int, *, waits: bool) -> Reservation:
         with self._books_in_time():
             if (reservation := self._room.take(needed)) is not None:
                 return reservation  # another thread has enlarged it meanwhile
             limits = self._begin()
             limits.require_possible(needed)
-            end = time.monotonic() + (0 if self._waited_in_vain else self._patience_s)
+            patience_s = self._patience_s if waits and not self._waited_in_vain else 0.0
+            end = time.monotonic() + patience_s
             while (reservation := self._ask(limits, needed)[0]) is None:
                 reservation, evicted = self._evict_for(limits, needed)
                 if reservation is not None:
                     break
                 if not evicted.series:
                     if time.monotonic() >= end:
-                        self._waited_in_vain = True
-                        raise CacheError(evicted.tell_why(needed, limits))
+                        self._waited_in_vain |= waits
+                        raise self._refusal.note(needed, evicted.tell_why(needed, limits))
                     time.sleep(_RETRY_S)
             self._waited_in_vain = False
             return reservation

@@ -89,11 +89,11 @@ class Holding:
 
     # Adding to it
 
-    def begin_partial(self) -> None:
+    def begin_partial(self, *, waits_for_room: bool) -> None:
         """Have a partial file to write to, if nothing is held. Raises CacheError."""
         if self.held is not None:
             return
-        reservation = self._services.ledger.reserve(table_bytes(self._size))
+        reservation = self._services.ledger.reserve(table_bytes(self._size), waits=waits_for_room)
         try:
             with self._lock:
                 if self.held is None:

@@ -38,11 +38,12 @@ class Reservation(Protocol):
 class Ledger(Protocol):
     """The books of one cache directory. Thread-safe."""
 
-    def reserve(self, size_bytes: int) -> Reservation:
+    def reserve(self, size_bytes: int, *, waits: bool = True) -> Reservation:
         """Get room for bytes about to be written; evicts other series if need be.
 
-        Blocks: worker threads only. Raises CacheError when the limit or the free space
-        cannot be kept, because everything is pinned or open, or the disk is full.
+        Blocks, and `waits` for seconds where others may be about to let go of what they have just
+        written: worker threads only. Raises CacheError when the limit or the free space cannot
+        be kept, because everything is pinned or open, or the disk is full.
         """
         ...
 
@@ -112,7 +113,7 @@ class Books(Ledger, Protocol):
 class NoLedger:
     """A `Ledger` that refuses nothing and keeps no books."""
 
-    def reserve(self, size_bytes: int) -> Reservation:
+    def reserve(self, size_bytes: int, *, waits: bool = True) -> Reservation:
         """Give room without asking."""
         return _NoReservation()
 

@@ -116,6 +116,7 @@ class DiskObject:
         given_up: Callable[[], bool] = lambda: False,
         *,
         waits: bool = True,
+        waits_for_room: bool = True,
     ) -> UnitWriter | None:
         """See `CachedObject.writer`."""
         end_s = time.monotonic() + _PATIENCE_S
@@ -128,7 +129,13 @@ class DiskObject:
                 return None
             claimed = self._transfers.claim(run)
             if claimed or time.monotonic() >= end_s:
-                writer = self._start(run, claimed, given_up, waits=waits)
+                writer = self._start(
+                    run,
+                    claimed,
+                    given_up,
+                    waits=waits,
+                    waits_for_room=waits and waits_for_room,
+                )
                 if writer is not None:
                     return writer
                 continue
@@ -141,7 +148,13 @@ class DiskObject:
             self._holding.refresh(extent)
 
     def _start(
-        self, run: Extent, claimed: int, given_up: Callable[[], bool], *, waits: bool
+        self,
+        run: Extent,
+        claimed: int,
+        given_up: Callable[[], bool],
+        *,
+        waits: bool,
+        waits_for_room: bool,
     ) -> UnitWriter | None:
         """Begin to write the claimed units, unless they have been stored by now."""
         reservation: Reservation | None = None
@@ -152,8 +165,8 @@ class DiskObject:
                 self._transfers.unclaim(run.offset, claimed)
                 return None
             if not self._comes_whole(found):
-                self._holding.begin_partial()
-            reservation = self._services.ledger.reserve(found.length)
+                self._holding.begin_partial(waits_for_room=waits_for_room)
+            reservation = self._services.ledger.reserve(found.length, waits=waits_for_room)
             with self._lock:
                 if adjacent(self.missing(found)) == found:
                     writer = self._make_writer(found, reservation, claimed, given_up, waits=waits)

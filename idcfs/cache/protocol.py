@@ -65,6 +65,7 @@ class CachedObject(Protocol):
         given_up: Callable[[], bool] = lambda: False,
         *,
         waits: bool = True,
+        waits_for_room: bool = True,
     ) -> ExtentWriter | None:
         """Start writing a missing unit, or adjacent ones; None if all is stored by now.
 
@@ -74,9 +75,11 @@ class CachedObject(Protocol):
         any more: waiting then ends with CacheError, and the next writer of the same bytes
         ends this one, which can write and commit no more. Who does not wait meets CacheError
         at once; and so does his `commit` of the last part, which then is stored, since to check
-        the whole may take the network: the next who waits does that. Blocks; raises CacheError
-        when the disk fails or has no room, and IntegrityError when others have brought all,
-        and it is not the object.
+        the whole may take the network: the next who waits does that. Nor does he wait for room
+        that others are about to let go of; without `waits_for_room` that alone is not waited
+        for, by one who has another place for the bytes. Blocks; raises CacheError when the disk
+        fails or has no room, and IntegrityError when others have brought all, and it is not the
+        object.
         """
         ...
 

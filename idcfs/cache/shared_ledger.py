@@ -104,13 +104,13 @@ class SharedLedger:
 
     # What happens object by object.
 
-    def reserve(self, size_bytes: int) -> Reservation:
+    def reserve(self, size_bytes: int, *, waits: bool = True) -> Reservation:
         """See `Ledger.reserve`."""
         needed = needed_bytes(size_bytes)
         if (reservation := self._room.take(needed)) is not None:
             return reservation
         with self._asking:
-            return self._room.take(needed) or self._enlarge(needed)
+            return self._room.take(needed) or self._enlarge(needed, waits=waits)
 
     def hold(self, series: SeriesUUID, *, waits: bool = True) -> None:
         """Spare the series here, and soon show the others that it is in use."""
@@ -174,11 +174,11 @@ class SharedLedger:
 
     # Room.
 
-    def _enlarge(self, needed: int) -> Reservation:
+    def _enlarge(self, needed: int, *, waits: bool) -> Reservation:
         limits = self.limits()
         limits.require_possible(needed)
         self._room.give_back()  # the remnant may be what is lacking
-        end_s = time.monotonic() + self._patience_s
+        end_s = time.monotonic() + (self._patience_s if waits else 0.0)
         try:
             while (reservation := self._take(needed, limits)) is None:
                 if time.monotonic() < self._in_vain_until_s:
@@ -187,7 +187,8 @@ class SharedLedger:
                 if evicted is None and time.monotonic() < end_s:
                     time.sleep(_POLL_S)  # another process is at it
                 elif evicted is None or not (evicted.series or self._fits(needed, limits)):
-                    self._in_vain_until_s = time.monotonic() + _VAIN_S
+                    if evicted is not None or waits:
+                        self._in_vain_until_s = time.monotonic() + _VAIN_S
                     raise CacheError((evicted or Evicted()).tell_why(needed, limits))
             return reservation
         except OSError as exc:

@@ -85,6 +85,7 @@ class UncachedObject:
         given_up: Callable[[], bool] = lambda: False,
         *,
         waits: bool = True,
+        waits_for_room: bool = True,
     ) -> ExtentWriter | None:
         """Raise the error that made the cache unusable."""
         raise CacheError(*self._failure.args)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
-from cachetools import TTLCache
 
 from idcfs.cache import UncachedObject
+from idcfs.fetch.aside import Aside
 from idcfs.fetch.background import Background
 from idcfs.fetch.downloads import Downloads, insist
 from idcfs.fetch.figures import FetchFigures
@@ -23,7 +23,7 @@ from idcfs.fetch.looking import Looks
 from idcfs.fetch.readahead import Readaheads
 from idcfs.fetch.reader import ObjectReader
 from idcfs.fetch.supply import Supply
-from idcfs.fetch.units import Filled, fill_units
+from idcfs.fetch.units import Filled, Purpose, fill_units
 from idcfs.store.protocol import AskOtherwiseError
 
 if TYPE_CHECKING:
@@ -31,22 +31,14 @@ if TYPE_CHECKING:
 
     from idcfs.cache import Cache, CachedObject
     from idcfs.cache.protocol import FindChecksums
+    from idcfs.fetch.aside import UnitsKey
     from idcfs.fetch.carrier import Carrier
     from idcfs.fetch.download import Brought
     from idcfs.fetch.unfinished import StrPath
     from idcfs.model import Extent, Listing, ObjectRef, Series
     from idcfs.store import ObjectStore
 
-    UnitsKey = tuple[ObjectRef, Extent, bool]
-    """Object, extent, and whether it goes round the cache."""
-
 logger = logging.getLogger(__name__)
-
-_MEMORY_BYTES = 128 << 20
-"""Units kept in memory while the cache cannot take them: sixteen of the largest."""
-
-_MEMORY_TTL_S = 60.0
-"""How long they are kept: afterwards the cache is tried again."""
 
 INTEGRITY_TRIES = 3
 """A body that is not what was promised is asked for again; a store that is wrong three
@@ -130,12 +122,7 @@ class Fetcher:
         self.figures = FetchFigures()
         self._readers: dict[ObjectRef, ObjectReader] = {}
         self._idle = IdleReaders()
-        self._memory: TTLCache[UnitsKey, Filled] = TTLCache(
-            _MEMORY_BYTES,
-            _MEMORY_TTL_S,
-            timer=trio.current_time,
-            getsizeof=lambda filled: len(filled.content or b""),
-        )
+        self._aside = Aside()
 
     async def listing(self, series: Series) -> Listing:
         """Return the instances of a series.
@@ -164,6 +151,7 @@ class Fetcher:
                 supply,
                 looks=self._looks,
                 background=self._background,
+                aside=self._aside,
                 began=self._began,
                 figures=self.figures,
                 extra_bytes=self._extra_bytes,
@@ -275,54 +263,81 @@ class Fetcher:
             self._limiters.objects.release()
 
     async def _fill(
-        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
+        self, ref: ObjectRef, cached: CachedObject, extent: Extent, purpose: Purpose
     ) -> Filled:
-        """Have adjacent units brought in: to the cache, or `into_memory` where the cache fails."""
+        """Have adjacent units brought in: to the cache, or where it fails, as `purpose` says."""
         # A reader that goes round the cache must not be handed a unit that went into it.
         key = (ref, extent, isinstance(cached, UncachedObject))
         if not cached.missing(extent):  # brought in while the reader waited for another unit
             return Filled()
-        if (kept := self._memory.get(key)) is not None:
+        is_read = purpose is Purpose.READ
+        if (kept := self._aside.find(key, is_read=is_read)) is not None:
             return kept
-        while True:
-            filled = await self._unit_flights.run(
-                key, lambda: self._transfer(ref, cached, extent, into_memory)
-            )
-            if not into_memory or filled.failure is None or filled.content is not None:
-                break
-            # Whoever began it would do without: begin anew, unless another such one has.
-        if filled.content is not None:
-            self._memory[key] = filled
+        into_memory = is_read or (
+            purpose is Purpose.AHEAD and self._aside.room_bytes >= extent.length
+        )
+
+        async def bring() -> Filled:
+            filled = await self._transfer(ref, cached, extent, purpose, into_memory=into_memory)
+            if filled.content is not None:  # before another one may begin
+                self._aside.keep(key, filled, is_read=is_read)
+            return filled
+
+        with self._aside.coming(key, 0 if is_read or not into_memory else extent.length):
+            while True:
+                filled = await self._unit_flights.run(key, bring)
+                if not into_memory or filled.failure is None or filled.content is not None:
+                    break
+                # Whoever began it would do without: begin anew, unless another such one has.
+        if is_read:
+            self._aside.note_read(key)  # who came first may have had it come ahead
         return filled
 
     async def _transfer(
-        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
+        self,
+        ref: ObjectRef,
+        cached: CachedObject,
+        extent: Extent,
+        purpose: Purpose,
+        *,
+        into_memory: bool,
     ) -> Filled:
-        return await insist(
-            lambda: self._attempt(ref, cached, extent, into_memory), self._integrity_tries
-        )
-
-    async def _attempt(
-        self, ref: ObjectRef, cached: CachedObject, extent: Extent, into_memory: bool
-    ) -> Filled:
-        if self._filler is not None and not isinstance(cached, UncachedObject):
-            try:
-                async with self._limiters.objects:
-                    await self._filler.fill(ref, cached, extent)
-                return Filled()
-            except AskOtherwiseError as exc:
-                logger.debug("%s: asking otherwise: %s", ref.url, exc)
         given_up = threading.Event()
 
         def fill() -> Filled:
-            return fill_units(self._store, ref, cached, extent, into_memory, given_up.is_set)
+            return fill_units(
+                self._store,
+                ref,
+                cached,
+                extent,
+                into_memory,
+                given_up.is_set,
+                waits_for_room=purpose is Purpose.KEEP,
+            )
 
-        try:
+        async def attempt() -> Filled:
+            if await self._fill_together(ref, cached, extent):
+                return Filled()
             # A cancelled one does not wait for the thread, which may be stuck in a read until that
             # times out: its writer is fenced off by then.
             return await trio.to_thread.run_sync(
                 fill, limiter=self._limiters.objects, abandon_on_cancel=True
             )
+
+        try:
+            return await insist(attempt, self._integrity_tries)
         finally:
             # A thread that is still at it may be overtaken by the next transfer.
             given_up.set()
+
+    async def _fill_together(self, ref: ObjectRef, cached: CachedObject, extent: Extent) -> bool:
+        """Have the filler bring units in; tell whether it could."""
+        if self._filler is None or isinstance(cached, UncachedObject):
+            return False
+        try:
+            async with self._limiters.objects:
+                await self._filler.fill(ref, cached, extent)
+        except AskOtherwiseError as exc:
+            logger.debug("%s: asking otherwise: %s", ref.url, exc)
+            return False
+        return True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.errors import CacheError
+from idcfs.fetch import streams
 from idcfs.fetch.siblings import HEAD_BYTES
 from idcfs.fetch.streams import Streams
 from idcfs.model import Extent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from idcfs.cache import CachedObject
+    from idcfs.fetch.aside import Aside
     from idcfs.fetch.background import Background, Job
     from idcfs.fetch.figures import FetchFigures
     from idcfs.fetch.looking import Looks
@@ -29,9 +31,9 @@ class ObjectReader:
     """Reads extents of one object, for any number of handles. On the trio thread.
 
     `supply` is the object's own; the rest is the Fetcher's: what is tried before a thread is
-    taken for the disk, what runs jobs ahead of readers, the figures, and what is called at the
-    first read, with whether anything had to be fetched for it. Of a large object, `extra_bytes`
-    are fetched beyond a read that is not known to go on.
+    taken for the disk, what runs jobs ahead of readers, the memory for what the cache cannot take,
+    the figures, and what is called at the first read, with whether anything had to be fetched for
+    it. Of a large object, `extra_bytes` are fetched beyond a read that is not known to go on.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ObjectReader:
         *,
         looks: Looks,
         background: Background,
+        aside: Aside,
         began: Began,
         figures: FetchFigures,
         extra_bytes: int,
@@ -54,10 +57,12 @@ class ObjectReader:
         self._supply = supply
         self._looks = looks
         self._background = background
+        self._aside = aside
         self._began = began
         self._figures = figures
         self._was_there = False
         """Whether nothing was missing when the object began to be read."""
+        self._was_in_memory = False
         self._streams = Streams(self.ref.instance.size_bytes, extra_bytes=extra_bytes)
 
     def read_nowait(self, extent: Extent) -> Bytes | None:
@@ -145,7 +150,7 @@ class ObjectReader:
 
     def take(self) -> Job | None:
         """See `background.Source`."""
-        while (extent := self._streams.take()) is not None:
+        while (extent := self._streams.take(self._most_ahead_bytes())) is not None:
             cached = self._supply.cached
             if cached is None:
                 continue
@@ -153,6 +158,16 @@ class ObjectReader:
                 return functools.partial(self._supply.bring, extent)
             return functools.partial(self._expect, cached, extent)
         return None
+
+    def _most_ahead_bytes(self) -> int:
+        """Return how far ahead of a reader the object may be fetched now."""
+        in_memory = self._supply.in_memory
+        if in_memory and not self._was_in_memory:
+            self._streams.rewind()  # what was to come into the cache has not, or not all
+        self._was_in_memory = in_memory
+        if not in_memory:
+            return streams.WINDOW_BYTES
+        return min(streams.IN_MEMORY_BYTES, self._aside.room_bytes)
 
     async def _expect(self, cached: CachedObject, extent: Extent) -> None:
         """Have the disk read ahead, so that reads are answered without a thread.

@@ -62,11 +62,9 @@ class Runs:
         return unit  # stored in this instant, by another thread
 
     def chunk(self, unit: Extent) -> Extent:
-        """Return what is fetched into memory to get a unit: the same for all units in it.
+        """Return what is fetched into memory to get a unit of a large object.
 
-        There it is found again only under the same extent.
+        It is the same for all units in it: there they are found again only under one extent.
         """
-        if not self._is_large:
-            return Extent(0, self._size_bytes)
         start = unit.offset - unit.offset % _CHUNK_BYTES
         return Extent(start, min(_CHUNK_BYTES, self._size_bytes - start))

@@ -18,6 +18,9 @@ WINDOW_BYTES = 128 << 20
 """The farthest that is fetched ahead of a reader. With half of that, link, store and reader took
 turns instead of working at once: a window had to be read before the next one was on its way."""
 
+IN_MEMORY_BYTES = 16 << 20
+"""The farthest if it goes to memory, as the cache cannot take it. It comes in short runs then."""
+
 FIRST_BYTES = 1 << 20
 """Fetched at the start of an object, where a header is, and whoever reads all of it begins."""
 
@@ -58,16 +61,15 @@ class _Stream:
     def includes(self, extent: Extent) -> bool:
         return abs(extent.offset - self.position) <= _SLACK_BYTES
 
-    @property
-    def window_bytes(self) -> int:
-        """How far beyond `position` the object is fetched."""
+    def window_bytes(self, most_bytes: int) -> int:
+        """Return how far beyond `position` the object is fetched."""
         if self.read_bytes < _STEADY_BYTES and self.start:
             return 0
-        return min(_GROWTH * self.read_bytes, WINDOW_BYTES)
+        return min(_GROWTH * self.read_bytes, most_bytes)
 
-    def next_run(self, offset: int) -> int:
+    def next_run(self, offset: int, window_bytes: int) -> int:
         """Return the first boundary between runs behind `offset`."""
-        is_short = self.window_bytes < _SHORT_RUNS * RUN_BYTES
+        is_short = window_bytes <= _SHORT_RUNS * RUN_BYTES
         length = RUN_BYTES // _SHORT_RUNS if is_short else RUN_BYTES
         return (offset // length + 1) * length
 
@@ -96,21 +98,31 @@ class Streams:
         stream.position = max(stream.position, extent.end)
         stream.read_bytes += extent.length
         least = FIRST_BYTES if stream.start == 0 else stream.position + self._extra_bytes
-        ahead = min(stream.position + stream.window_bytes, stream.next_run(extent.offset))
+        window = stream.window_bytes(WINDOW_BYTES)
+        ahead = min(stream.position + window, stream.next_run(extent.offset, window))
         end = min(max(extent.end, least, ahead), self._size_bytes)
         stream.sent = max(stream.sent, end)
         return Extent(extent.offset, end - extent.offset)
 
-    def take(self) -> Extent | None:
-        """Return the next extent to fetch ahead of a reader, once; None if there is none yet."""
+    def take(self, most_bytes: int) -> Extent | None:
+        """Return the next extent to fetch ahead of a reader, once; None if there is none yet.
+
+        It ends no more than `most_bytes` beyond what has been read.
+        """
         for stream in reversed(self._streams):
-            wanted = min(stream.position + stream.window_bytes, self._size_bytes)
-            end = min(stream.next_run(stream.sent), self._size_bytes)
+            window = stream.window_bytes(most_bytes)
+            wanted = min(stream.position + window, self._size_bytes)
+            end = min(stream.next_run(stream.sent, window), self._size_bytes)
             if stream.sent < end <= wanted:
                 extent = Extent(stream.sent, end - stream.sent)
                 stream.sent = end
                 return extent
         return None
+
+    def rewind(self) -> None:
+        """Forget what was asked for ahead of readers: it has not come."""
+        for stream in self._streams:
+            stream.sent = stream.position
 
     def _find(self, extent: Extent) -> _Stream:
         for stream in self._matching(extent):

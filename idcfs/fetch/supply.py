@@ -11,6 +11,7 @@ from idcfs.cache import UncachedObject, is_small
 from idcfs.errors import CacheError, IdcfsError, IntegrityError
 from idcfs.fetch.large import PARALLEL_RUNS
 from idcfs.fetch.runs import Runs
+from idcfs.fetch.units import Purpose
 from idcfs.model import Extent
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     OpenCached = Callable[[ObjectRef], Awaitable[CachedObject]]
     OpenFilled = Callable[[ObjectRef, Extent], Awaitable[tuple[CachedObject, bool] | None]]
-    Fill = Callable[[ObjectRef, CachedObject, Extent, bool], Awaitable[Filled]]
+    Fill = Callable[[ObjectRef, CachedObject, Extent, Purpose], Awaitable[Filled]]
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,11 @@ class Supply:
         """Whether it is being opened and brought in one go."""
         self.drops = 0
         """How often what was cached has been discarded."""
+        self.in_memory = False
+        """Whether the cache could not take the last run."""
         self._open_cached = open_cached
         self._open_filled = open_filled
         self._fill = fill
-        self._in_memory = False
-        """Whether the last run went to memory, since the cache could not take it."""
         self._runs = Runs(ref.instance.size_bytes, is_large=self.is_large)
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
@@ -89,13 +90,13 @@ class Supply:
         cache fails, into memory. Raises StoreError.
         """
         run = self._run_for(cached, missing, wanted)
-        return run, await self._bring(cached, run, into_memory=True)
+        return run, await self._bring(cached, run, Purpose.READ)
 
     def go_round(self, exc: CacheError) -> CachedObject:
         """Leave the cache alone from now on: each further try would fetch whole units in vain."""
         logger.warning("%s; reading %s without the cache", exc, self.ref.url)
         self.cached = UncachedObject(self.ref.instance.size_bytes, exc)
-        self._in_memory = True
+        self.in_memory = True
         return self.cached
 
     @property
@@ -114,18 +115,27 @@ class Supply:
                 await trio.to_thread.run_sync(cached.discard, extent, limiter=self.disk)
                 self.drops += 1
 
-    # For the cache, where nobody waits for the bytes themselves
+    # Where nobody waits for the bytes themselves
 
     async def bring(self, extent: Extent) -> None:
-        """Have an extent brought into the cache, or find that it is there or on its way.
+        """Have an extent there for whoever may read it, or find that it is or on its way.
 
-        Raises StoreError if it cannot be had, CacheError if it cannot be kept.
+        That is in the cache, or in memory where that fails and there is room. Raises StoreError
+        if it cannot be had, CacheError if it cannot be kept.
         """
         if await self._bring_at_once(extent) is not None:
             return
-        cached = await self.open()
-        while missing := [unit for unit in cached.missing(extent) if not self._runs.find(unit)]:
-            await self._keep(cached, self._runs.first_of(missing))
+        cached, done = await self.open(), extent.offset
+        # What is in memory is missing in the cache all the time.
+        while missing := [
+            unit for unit in cached.missing(extent) if unit.end > done and not self._runs.find(unit)
+        ]:
+            chunk = self._chunk_of(missing[0])
+            run = chunk or self._runs.first_of(missing)
+            # Only what is asked for in the same way will be found in memory.
+            is_found = chunk is not None or not self.is_large
+            await self._bring_well(cached, run, Purpose.AHEAD if is_found else Purpose.CACHE_AHEAD)
+            done = run.end
 
     async def ensure(self) -> bool:
         """Have the whole object in the cache, checked. Tell whether any of it was fetched.
@@ -163,7 +173,7 @@ class Supply:
                 run = self._runs.find(missing[0]) or self._runs.first_of(missing)
                 missing[:] = [unit for unit in missing if unit.offset >= run.end]
                 try:
-                    await self._keep(cached, run)
+                    await self._bring_well(cached, run, Purpose.KEEP)
                 except IdcfsError as exc:
                     errors.append(exc)
                     nursery.cancel_scope.cancel()
@@ -192,33 +202,34 @@ class Supply:
         finally:
             self.is_coming = False
 
-    async def _keep(self, cached: CachedObject, run: Extent) -> None:
-        filled = await self._bring(cached, run, into_memory=False)
-        if filled.failure is not None:
-            raise CacheError(*filled.failure.args) from filled.failure
+    async def _bring_well(self, cached: CachedObject, run: Extent, purpose: Purpose) -> None:
+        filled = await self._bring(cached, run, purpose)
+        if filled.failure is not None and (filled.content is None or purpose is not Purpose.AHEAD):
+            raise CacheError(filled.failure)
 
     # For both
 
-    async def _bring(self, cached: CachedObject, run: Extent, *, into_memory: bool) -> Filled:
-        """Have a run of units brought in, together with whoever waits for it already.
-
-        Where the cache fails, into memory, or not at all.
-        """
+    async def _bring(self, cached: CachedObject, run: Extent, purpose: Purpose) -> Filled:
+        """Have a run of units brought in, together with whoever waits for it already."""
         with self._runs.under_way(run):
-            filled = await self._fill(self.ref, cached, run, into_memory)
-        if into_memory:
-            self._in_memory = filled.content is not None
+            filled = await self._fill(self.ref, cached, run, purpose)
+        self.in_memory = filled.failure is not None
         return filled
 
     def _run_for(self, cached: CachedObject, missing: list[Extent], wanted: Extent) -> Extent:
         first = missing[0]
-        if (under_way := self._runs.find(first)) is not None:
-            return under_way
-        if self._in_memory:
-            return self._runs.chunk(first)
+        if (run := self._runs.find(first) or self._chunk_of(first)) is not None:
+            return run
         end = max(wanted.end, missing[-1].end)
         wanted = Extent(wanted.offset, end - wanted.offset)
         return self._runs.around(first, cached.missing(wanted))
+
+    def _chunk_of(self, unit: Extent) -> Extent | None:
+        """Return what is fetched to get a unit into memory, where it is found as this only.
+
+        None if the cache is to have it; and of a small object, which is asked for in one way.
+        """
+        return self._runs.chunk(unit) if self.in_memory and self.is_large else None
 
     def close(self) -> None:
         """Let go of the cached file."""

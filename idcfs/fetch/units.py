@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import trio
@@ -34,12 +35,23 @@ _quiet_until_s: dict[str, float] = {}
 logger = logging.getLogger(__name__)
 
 
+class Purpose(Enum):
+    """What units are brought in for, which tells where they go if the cache cannot take them."""
+
+    READ = "a reader waits for them, who gets them in any case"
+    AHEAD = "a reader may ask for them, and there may be room in memory"
+    CACHE_AHEAD = "a reader may ask for them, who would not find them in memory"
+    KEEP = "the cache is to have them, for which it may wait until it has room"
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
     """How units came in: into the cache, or as `content` because of the cache's `failure`."""
 
     content: Bytes | None = None
-    failure: CacheError | None = None
+    failure: str | None = None
+    """What it says. The error itself knows the frames it went through, and whoever called them,
+    one of which has this as its result: so it would stay in memory until all is looked through."""
 
 
 def fill_units(
@@ -49,22 +61,27 @@ def fill_units(
     extent: Extent,
     into_memory: bool,
     given_up: Callable[[], bool],
+    *,
+    waits_for_room: bool,
 ) -> Filled:
     """Fetch and check adjacent units that the cache lacks, or wait for who does it already.
 
     A cache that fails costs a second transfer, `into_memory`, and not the read; or else
-    they are not had. `given_up` tells whether nobody wants them any more. Raises StoreError.
+    they are not had. Room that others are about to let go of is waited for only if that is said.
+    `given_up` tells whether nobody wants them any more. Raises StoreError.
     """
     try:
-        while (writer := cached.writer(extent, given_up)) is not None:
+        while (
+            writer := cached.writer(extent, given_up, waits_for_room=waits_for_room)
+        ) is not None:
             _fetch_into(store, ref, writer)
     except CacheError as exc:
         # A cache closed at the end of a mount must not start a transfer anew, nor be called broken.
         trio.from_thread.check_cancelled()
         if not into_memory:
-            return Filled(None, exc)
+            return Filled(None, str(exc))
         _warn(exc, ref)
-        return Filled(_fetch(store, ref, extent), exc)
+        return Filled(_fetch(store, ref, extent), str(exc))
     return Filled()
 
 
@@ -86,12 +103,16 @@ def _fetch_into(store: ObjectStore, ref: ObjectRef, writer: ExtentWriter) -> Non
 
 def _fetch(store: ObjectStore, ref: ObjectRef, extent: Extent) -> Bytes:
     check = ContentCheck(ref, extent)
-    content = bytearray()
+    # All at once: what grows leaves holes in the memory behind it that nothing fits into.
+    content = bytearray(extent.length)
+    view, end = memoryview(content), 0
 
     def sink(chunk: memoryview) -> None:
+        nonlocal end
         trio.from_thread.check_cancelled()
         check.update(chunk)
-        content.extend(chunk)
+        start, end = end, end + len(chunk)
+        view[start:end] = chunk
 
     offered = check.expect if check.covers_whole else None
     store.get_extent(ref.bucket, ref.key, extent, sink, etag=ref.instance.etag, offered=offered)

@@ -67,9 +67,10 @@ class _FaultyObject:
         given_up: Callable[[], bool] = lambda: False,
         *,
         waits: bool = True,
+        waits_for_room: bool = True,
     ) -> ExtentWriter | None:
         self._cache.check("writer")
-        writer = self._inner.writer(extent, given_up, waits=waits)
+        writer = self._inner.writer(extent, given_up, waits=waits, waits_for_room=waits_for_room)
         return None if writer is None else _FaultyWriter(self._cache, writer)
 
     def read_nowait(self, extent: Extent) -> Bytes | None:

@@ -6,11 +6,12 @@ import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.cache import recount
+from idcfs.cache import recount, refusal
 from idcfs.cache.accounts import Accounts
 from idcfs.cache.disk_ledger import DiskLedger
 from idcfs.cache.inventory import series_on_disk
@@ -167,6 +168,37 @@ def test_what_another_process_has_open_stays(root: Path) -> None:
     writer.reserve(18 * BLOCK).release()
     reader.close()
     writer.close()
+
+
+def test_who_does_not_wait_is_told_at_once_that_there_is_no_room(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(refusal, "time", SimpleNamespace(monotonic=lambda: now_s))
+    ledger = quiet(root, 20 * BLOCK, patience_s=600.0)
+    store(root, ledger, name(1), 4 * BLOCK)
+    ledger.hold(name(1))
+    with pytest.raises(CacheError, match="1 series are in use"):
+        ledger.reserve(18 * BLOCK, waits=False)
+    ledger.let_go(name(1))
+    # For a moment it is not looked for again, unless less will do.
+    with pytest.raises(CacheError, match="1 series are in use"):
+        ledger.reserve(18 * BLOCK, waits=False)
+    ledger.reserve(10 * BLOCK, waits=False).release()
+    now_s += 1
+    ledger.reserve(18 * BLOCK, waits=False).release()
+    ledger.close()
+
+
+def test_who_waits_looks_for_room_though_it_was_refused_just_now(root: Path) -> None:
+    ledger = quiet(root, 20 * BLOCK)
+    store(root, ledger, name(1), 4 * BLOCK)
+    ledger.hold(name(1))
+    with pytest.raises(CacheError):
+        ledger.reserve(18 * BLOCK, waits=False)
+    ledger.let_go(name(1))
+    ledger.reserve(18 * BLOCK).release()
+    ledger.close()
 
 
 def test_who_does_not_wait_is_told_at_once_that_a_series_is_being_removed(root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from idcfs.fetch import streams
+from idcfs.fetch import runs, streams
 from tests.support.stores import MemoryStore
 
 
@@ -20,8 +20,10 @@ def small_windows(small_units: None, monkeypatch: pytest.MonkeyPatch) -> None:
         "RUN_BYTES": 160,
         "_SHORT_RUNS": 1,
         "WINDOW_BYTES": 480,
+        "IN_MEMORY_BYTES": 160,
         "FIRST_BYTES": 40,
         "_STEADY_BYTES": 80,
         "_SLACK_BYTES": 30,
     }.items():
         monkeypatch.setattr(streams, name, length)
+    monkeypatch.setattr(runs, "_CHUNK_BYTES", 80)

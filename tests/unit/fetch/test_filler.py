@@ -299,10 +299,10 @@ async def test_who_comes_while_it_has_long_waited_for_the_disk_goes_otherwise(
         asked_s.append(now_s)
         return now_s
 
-    def writer(target: DiskObject, *args: object, waits: bool = True) -> object:
+    def writer(target: DiskObject, *args: object, waits: bool = True, **further: object) -> object:
         if not waits and target._ref == slow:
             gate.hold()
-        return former(target, *args, waits=waits)  # type: ignore[arg-type]  # passed on
+        return former(target, *args, waits=waits, **further)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(DiskObject, "writer", writer)
     monkeypatch.setattr(filler, "time", SimpleNamespace(monotonic=monotonic))

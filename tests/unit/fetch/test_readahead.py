@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from idcfs.errors import StoreUnavailableError
-from idcfs.fetch import readahead, reader, siblings
+from idcfs.fetch import aside, readahead, reader, siblings
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_series
@@ -144,18 +144,52 @@ async def test_it_ends_when_the_readers_have_gone(
     assert "Cancelled" in store.ended
 
 
+@pytest.mark.parametrize("step", ["open", "writer"])
 @in_trio
-async def test_what_the_cache_cannot_take_does_not_come_ahead(
-    store: MemoryStore, cache: DiskCache, refs: list[ObjectRef]
+async def test_what_the_cache_cannot_take_comes_ahead_into_memory(
+    store: MemoryStore, cache: DiskCache, refs: list[ObjectRef], step: str
 ) -> None:
-    faulty = FaultyCache(cache, lambda step: step == "write")
+    faulty = FaultyCache(cache, step.__eq__)
     async with fetching(store, faulty) as fetcher:
         await list_series(fetcher)
         for ref in refs[:3]:
             assert await read(fetcher, ref) == CONTENT
-        await trio.testing.wait_all_tasks_blocked()
-        in_memory = {ref.key for (ref, _, _) in fetcher._memory}
-    assert in_memory == {ref.key for ref in refs[:3]}
+        await until(lambda: len(store.gets) > 20)
+        for ref in refs[3:]:
+            assert await read(fetcher, ref) == CONTENT
+    assert sorted(key for key, _ in store.gets) == [ref.key for ref in refs]
+
+
+@in_trio
+async def test_no_more_comes_ahead_into_memory_than_there_is_room_for(
+    store: MemoryStore, cache: DiskCache, refs: list[ObjectRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aside, "_AHEAD_BYTES", 5 * len(CONTENT))
+    faulty = FaultyCache(cache, "writer".__eq__)
+    async with fetching(store, faulty) as fetcher:
+        await list_series(fetcher)
+        for number, ref in enumerate(refs):
+            assert await read(fetcher, ref) == CONTENT
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(store.gets) <= number + 1 + 5
+    # What found no room came when it was read; nothing came twice.
+    assert sorted(key for key, _ in store.gets) == [ref.key for ref in refs]
+
+
+@in_trio
+async def test_headers_that_the_cache_cannot_take_come_ahead_as_headers(
+    store: MemoryStore, cache: DiskCache, refs: list[ObjectRef], small_heads: None
+) -> None:
+    faulty = FaultyCache(cache, "writer".__eq__)
+    async with fetching(store, faulty) as fetcher:
+        await list_series(fetcher)
+        for ref in refs:
+            assert await read(fetcher, ref, Extent(0, HEAD)) == CONTENT[:HEAD]
+            await trio.testing.wait_all_tasks_blocked()
+    lengths = [extent.length for _, extent in store.gets]
+    assert lengths.count(HEAD) > COUNT - 8
+    # Whole are the first, whose headers are not looked for in there.
+    assert len(lengths) <= COUNT + 8 - 1
 
 
 @in_trio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -18,7 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from idcfs.cache import DiskCache
 from idcfs.cache.objects import DiskObject
 from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
-from idcfs.fetch import Fetcher, fetcher, idle
+from idcfs.fetch import Fetcher, aside, idle
 from idcfs.fetch.units import Filled
 from idcfs.model import Extent
 from tests.support.caches import FaultyCache
@@ -29,7 +30,7 @@ from tests.unit.fetch.wired import fetching, read
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from idcfs.fetch.fetcher import UnitsKey
+    from idcfs.fetch.aside import UnitsKey
     from idcfs.model import Bytes, ObjectRef
 
 SMALL = make_content(90)
@@ -459,6 +460,76 @@ async def test_a_cached_file_that_proves_unreadable_is_fetched_again(
     assert len(store.gets) == 2
 
 
+@in_trio
+async def test_what_the_cache_cannot_take_comes_ahead_into_memory_once(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    content = make_content(2000)
+    ref = store.add_content(content)
+    faulty = FaultyCache(cache, lambda step: step == "write")
+    async with fetching(store, faulty) as fetcher:
+        reader = fetcher.open(ref)
+        farthest = 0
+        for position in range(0, 2000, 20):
+            extent = Extent(position, 20)
+            assert await reader.read(extent) == content[position : position + 20]
+            await wait_all_tasks_blocked()
+            farthest = max(farthest, *(got.end - position for _, got in store.gets))
+        fetcher.close_reader(reader)
+    came = [extent for _, extent in store.gets]
+    # Each is asked for twice: the cache is to have it before memory is. At first, four times.
+    assert sum(extent.length for extent in came) <= 2 * 2000 + 2 * 480
+    assert 160 <= farthest <= 480 + 20
+    late = [extent for _, extent in store.gets if extent.offset >= 500]
+    assert {(extent.offset % 80, extent.length) for extent in late} == {(0, 80)}
+
+
+@in_trio
+async def test_when_the_cache_takes_no_more_the_rest_soon_comes_ahead_into_memory(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    ref = store.add_content(make_content(4000))
+    is_full = False
+    faulty = FaultyCache(cache, lambda step: is_full and step == "writer")
+    waited = 0
+    async with fetching(store, faulty) as fetcher:
+        reader = fetcher.open(ref)
+        for position in range(2000, 2800, 20):
+            is_full = position >= 2080  # which is when much is ordered at once
+            before = len(store.gets)
+            await reader.read(Extent(position, 20))
+            waited += is_full and (ref.key, Extent(position, 80)) in store.gets[before:]
+            await wait_all_tasks_blocked(0.01)  # of threads nobody tells
+        fetcher.close_reader(reader)
+    # What was on its way for the cache has been lost, and is ordered anew.
+    assert waited <= 1
+
+
+@in_trio
+async def test_what_is_read_round_the_cache_is_not_kept_by_its_error(
+    store: MemoryStore, cache: DiskCache
+) -> None:
+    """Garbage is collected rarely, and the error knew frames whose result was the bytes."""
+    ref = store.add_content(make_content(4000))
+    faulty = FaultyCache(cache, lambda step: step == "writer")
+    gc.collect()
+    gc.disable()
+    try:
+        async with fetching(store, faulty) as fetcher:
+            reader = fetcher.open(ref)
+            for position in range(0, 4000, 80):
+                await reader.read(Extent(position, 80))
+            await wait_all_tasks_blocked()
+            fetcher.close_reader(reader)
+            fetcher._aside._kept.clear()
+            await wait_all_tasks_blocked()
+            left = sum(isinstance(each, Filled) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert len(store.gets) >= 50
+    assert left <= 5  # what threads did last
+
+
 def test_units_in_memory_are_used_again_and_then_the_cache_is_tried_anew(
     store: MemoryStore, cache: DiskCache
 ) -> None:
@@ -473,7 +544,7 @@ def test_units_in_memory_are_used_again_and_then_the_cache_is_tried_anew(
                 assert await read(fetching_, ref) == SMALL
             assert len(store.gets) == 2  # one that the cache refused, and one
             failing = False
-            clock.jump(fetcher._MEMORY_TTL_S + 1)
+            clock.jump(aside.KEPT_S + 1)
             for _ in range(5):
                 assert await read(fetching_, ref) == SMALL
             assert len(store.gets) == 3
@@ -629,7 +700,7 @@ async def test_a_reader_is_not_content_with_what_others_would_do_without(
                 return await flights.run(key, ahead if first >= 0 else job)
 
         async def ahead() -> Filled:
-            return Filled(None, CacheError("no room"))
+            return Filled(None, "no room")
 
         fetcher._unit_flights = Meddling()  # type: ignore[assignment]  # all that is asked of it
         assert await read(fetcher, ref) == SMALL

@@ -65,7 +65,6 @@ def test_in_memory_all_units_of_a_chunk_are_found_again() -> None:
     chunks = [runs.chunk(unit(number)) for number in range(COUNT)]
     assert sorted({chunk.offset for chunk in chunks}) == list(range(0, SIZE, 1 << 20))
     assert max(chunk.end for chunk in chunks) == SIZE
-    assert Runs(SIZE, is_large=False).chunk(unit(5)) == Extent(0, SIZE)
 
 
 def _all_under_way(runs: Runs, coming: set[int]) -> ExitStack:

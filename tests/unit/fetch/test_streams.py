@@ -23,7 +23,7 @@ def small_windows() -> None:
 
 def taken(readers: Streams) -> list[Extent]:
     got = []
-    while (extent := readers.take()) is not None:
+    while (extent := readers.take(streams.WINDOW_BYTES)) is not None:
         got.append(extent)
     return got
 
@@ -93,6 +93,32 @@ def test_pieces_that_overtake_each_other_are_one_reader() -> None:
         readers.note(Extent(position + READ, READ))
         readers.note(Extent(position, READ))
     assert max(extent.end for extent in taken(readers)) >= 16 * MIB
+
+
+def test_in_memory_less_comes_ahead_and_in_short_runs() -> None:
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
+    for position in range(0, 64 * MIB, READ):
+        readers.note(Extent(position, READ))
+    readers.rewind()
+    ahead = []
+    while (extent := readers.take(streams.IN_MEMORY_BYTES)) is not None:
+        ahead.append(extent)
+    assert {extent.length for extent in ahead} == {MIB}
+    assert ahead[0].offset == 64 * MIB
+    assert ahead[-1].end == 64 * MIB + streams.IN_MEMORY_BYTES
+    assert readers.take(0) is None
+
+
+def test_what_has_not_come_is_asked_for_again() -> None:
+    readers = Streams(SIZE, extra_bytes=streams.EXTRA_BYTES)
+    for position in range(0, 64 * MIB, READ):
+        readers.note(Extent(position, READ))
+    first = taken(readers)
+    assert taken(readers) == []
+    readers.rewind()
+    again = taken(readers)
+    assert again[0].offset == 64 * MIB < first[-1].offset
+    assert again[-1].end >= first[-1].end
 
 
 @given(

@@ -349,9 +349,13 @@ async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
         extent: Extent,
         into_memory: bool,
         given_up: Callable[[], bool],
+        *,
+        waits_for_room: bool,
     ) -> Filled:
         try:
-            return fill_units(store, ref, cached, extent, into_memory, given_up)
+            return fill_units(
+                store, ref, cached, extent, into_memory, given_up, waits_for_room=waits_for_room
+            )
         finally:
             if ref.instance.name == "0.dcm":
                 ended.set()
