@@ -125,6 +125,7 @@ def mount(
         allow_other=allow_other or options.allow_other,
         allow_nonempty=options.allow_nonempty,
         fuse_options=tuple(options.fuse),
+        in_foreground=foreground,
         kept_files=tuple(kept_files.descriptors),
     )
     if foreground:

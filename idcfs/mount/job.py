@@ -114,6 +114,7 @@ def _make_parts(request: MountRequest, mountpoint: Path, showing: Showing) -> Pa
         cache=cache,
         cache_dir=request.cache_dir,
         manager=ServiceManager.from_environment(os.environ),
+        in_foreground=request.in_foreground,
     )
 
 

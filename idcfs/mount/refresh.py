@@ -62,6 +62,7 @@ class Refresher:
         extended: ExtendedAttributes,
         kernel: KernelCache,
         manager: ServiceManager,
+        in_foreground: bool,
     ) -> None:
         self._mountpoint = mountpoint
         self._showing = showing
@@ -70,6 +71,7 @@ class Refresher:
         self._extended = extended
         self._kernel = kernel
         self._manager = manager
+        self._in_foreground = in_foreground
         self._one_at_a_time = trio.Lock()
         self._under_way = trio.CancelScope()
         self._ends = False
@@ -104,7 +106,8 @@ class Refresher:
         Unless that means that the terminal has gone in whose foreground this runs: which
         ends the mount, as Ctrl-C does.
         """
-        had_terminal = os.isatty(0)
+        # Who goes into the background leaves the terminal too, which is not the terminal's end.
+        had_terminal = self._in_foreground and os.isatty(0)
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:

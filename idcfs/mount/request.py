@@ -63,6 +63,8 @@ class MountRequest:
     allow_nonempty: bool = False
     fuse_options: tuple[str, ...] = ()
     """Passed on to libfuse as they are."""
+    in_foreground: bool = False
+    """Whether it ends with the terminal it was started from."""
     kept_files: tuple[int, ...] = ()
     """Descriptors that views read, through /proc/self/fd."""
 

@@ -80,6 +80,8 @@ class Parts:
     cache_dir: Path
     manager: ServiceManager
     """Told that the mount stops; its watchdog is fed."""
+    in_foreground: bool
+    """As in the `MountRequest`."""
 
 
 async def serve(parts: Parts, ready: Callable[[], None]) -> None:
@@ -145,6 +147,7 @@ def _wire(
         extended=extended,
         kernel=KernelCache(),
         manager=parts.manager,
+        in_foreground=parts.in_foreground,
     )
     hidden = HiddenDirectory(
         hidden_files(report, showing),

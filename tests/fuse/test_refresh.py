@@ -51,11 +51,11 @@ def status(mount: Mount) -> dict[str, Any]:
 
 
 def leaves(mount: Mount) -> set[str]:
-    return {
-        os.path.relpath(directory, mount.path)
-        for directory, _, files in os.walk(mount.path)
-        if files
-    }
+    return leaves_at(mount.path)
+
+
+def leaves_at(path: Path) -> set[str]:
+    return {os.path.relpath(directory, path) for directory, _, files in os.walk(path) if files}
 
 
 def shown_as(series: Sequence[ReplicaSeries]) -> set[str]:
@@ -383,24 +383,8 @@ def test_a_mount_in_the_foreground_of_a_terminal_ends_with_it(
     index, mountpoint = tmp_path / "index.parquet", tmp_path / "mnt"
     write_index(index, some)
     mountpoint.mkdir()
-    command = Launcher().command(
-        "mount",
-        "--foreground",
-        f"--index={index}",
-        f"--endpoint-url={replica.endpoint_url}",
-        f"--cache-dir={tmp_path / 'cache'}",
-        str(mountpoint),
-    )
-    terminal, its_end = os.openpty()
-    with (tmp_path / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            # A session of its own, with the terminal at its standard input.
-            ["setsid", "--ctty", *command],
-            stdin=its_end,
-            stdout=log,
-            stderr=log,
-        )
-    os.close(its_end)
+    options = [f"--index={index}", f"--endpoint-url={replica.endpoint_url}"]
+    daemon, terminal = _mount_at_a_terminal(mountpoint, "--foreground", *options)
     try:
         wait_until(lambda: mount_type(mountpoint) == "fuse.idcfs", "it mounts")
         assert os.listdir(mountpoint)
@@ -411,6 +395,43 @@ def test_a_mount_in_the_foreground_of_a_terminal_ends_with_it(
         os.close(terminal)
         assert daemon.wait(60) == 0, (tmp_path / "log").read_text()
     assert mount_type(mountpoint) is None
+
+
+def test_a_mount_in_the_background_has_nothing_to_do_with_the_terminal(
+    mountpoint: Path, tmp_path: Path, replica: ServedReplica, some: list[ReplicaSeries]
+) -> None:
+    def refreshes(shown: Sequence[ReplicaSeries]) -> None:
+        write_index(index, shown)
+        os.kill(daemon, signal.SIGHUP)
+        wait_until(lambda: leaves_at(mountpoint) == shown_as(shown), "it is refreshed")
+
+    index = tmp_path / "index.parquet"
+    write_index(index, some[:2])
+    options = [f"--index={index}", f"--endpoint-url={replica.endpoint_url}"]
+    command, terminal = _mount_at_a_terminal(mountpoint, *options)
+    assert command.wait(60) == 0, (tmp_path / "log").read_text()
+    daemon = json.loads((mountpoint / ".idcfs" / "status.json").read_text())["pid"]
+    refreshes(some[1:4])
+    os.close(terminal)
+    refreshes(some[2:5])
+    assert Launcher().run("umount", str(mountpoint)).returncode == 0
+
+
+def _mount_at_a_terminal(mountpoint: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start `idcfs mount` in a session of its own, and return its end of the terminal, too."""
+    directory = mountpoint.parent
+    launcher = Launcher(("setsid", "--ctty"), environment={"XDG_STATE_HOME": f"{directory}/state"})
+    terminal, its_end = os.openpty()
+    with (directory / "log").open("wb") as log:
+        started = subprocess.Popen(
+            launcher.command("mount", *options, f"--cache-dir={directory}/cache", str(mountpoint)),
+            env=launcher.environ(),
+            stdin=its_end,
+            stdout=log,
+            stderr=log,
+        )
+    os.close(its_end)
+    return started, terminal
 
 
 def _children(process: int) -> list[str]:
