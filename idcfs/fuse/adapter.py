@@ -18,7 +18,7 @@ from idcfs.errors import (
 )
 from idcfs.fuse.errno_table import errno_of
 from idcfs.model import Extent
-from idcfs.vfs.attributes import FRAGMENT_BYTES, TTL_S
+from idcfs.vfs.attributes import FRAGMENT_BYTES
 from idcfs.vfs.filesystem import Handle
 from idcfs.vfs.inodes import Inode
 
@@ -116,7 +116,7 @@ class Adapter(pyfuse3.Operations):
                 return _entry(found)
             return _entry(await self._fs.lookup(Inode(parent_inode), name.decode()))
         except (NoSuchEntryError, UnicodeDecodeError):  # every name of ours is UTF-8
-            return _absent(0.0 if edition.is_superseded else TTL_S)
+            return _absent(edition.absence_ttl_s(Inode(parent_inode)))
 
     async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
         """Take references back. Must not raise."""

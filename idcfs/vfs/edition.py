@@ -139,7 +139,11 @@ class Edition:
         files = await _off_loop(sum(map(len, listed)), lambda: merge_files(listed))
         if len(files) > DIRECTORY_LIMIT_FILES:
             raise self._too_wide(directory, len(files), len(series))
-        leaves = self._leaves if expected <= len(files) else self._incomplete_leaves
+        is_complete = all(
+            each.instance_count in {None, len(found)}
+            for each, found in zip(series, listed, strict=True)
+        )
+        leaves = self._leaves if is_complete else self._incomplete_leaves
         leaves[directory] = files
         return files
 
@@ -186,6 +190,17 @@ class Edition:
     def _ttl_s(self) -> float:
         """How long the kernel may trust an answer: not at all, where it may be out of date."""
         return 0.0 if self.is_superseded else TTL_S
+
+    def absence_ttl_s(self, parent: Inode) -> float:
+        """Return how long the kernel may trust that `parent` lacks a name, once looked up there.
+
+        Not at all while files of the directory may be yet to come: to ask again costs little.
+        """
+        directory = directory_of_inode(parent)
+        is_complete = directory in self._leaves
+        if not is_complete and self.tree.contains(directory) and self.tree.is_leaf(directory):
+            return 0.0
+        return self._ttl_s
 
     def directory_attributes(self, directory: DirectoryId) -> Attributes:
         """Return what `stat` tells of a directory."""
