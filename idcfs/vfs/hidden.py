@@ -66,7 +66,7 @@ class HiddenDirectory:
         self._tree = tree
         self._ownership = ownership
         self._daemon_uid = daemon_uid
-        self._open: dict[Handle, BinaryIO] = {}
+        self._open: dict[Handle, tuple[BinaryIO, trio.Lock]] = {}
         self._next_handle = _BIT
 
     @staticmethod
@@ -134,16 +134,19 @@ class HiddenDirectory:
         content = await self._makers[inode - _BIT - 1]()
         self._next_handle += 1
         handle = Handle(self._next_handle)
-        self._open[handle] = content
+        self._open[handle] = content, trio.Lock()
         return handle
 
     async def read(self, handle: Handle, extent: Extent) -> bytes:
         """Return bytes of the content, short only at its end."""
-        return await trio.to_thread.run_sync(_read, self._open[handle], extent)
+        content, reading = self._open[handle]
+        async with reading:  # the content has one position, whoever shares the handle
+            return await trio.to_thread.run_sync(_read, content, extent)
 
     def release(self, handle: Handle) -> None:
         """Let go of the content."""
-        self._open.pop(handle).close()
+        content, _ = self._open.pop(handle)
+        content.close()
 
 
 def _read(content: BinaryIO, extent: Extent) -> bytes:

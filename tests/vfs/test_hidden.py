@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import pytest
 import trio
+import trio.testing
 
 from idcfs.errors import IsADirectoryInTreeError, NoSuchEntryError, NotADirectoryInTreeError
 from idcfs.model import Extent, Series, SeriesUUID
@@ -15,15 +16,16 @@ from idcfs.vfs.filesystem import Handle
 from idcfs.vfs.hidden import HiddenDirectory
 from idcfs.vfs.inodes import ROOT_INODE, Inode, inode_of_directory, inode_of_file
 from idcfs.vfs.tree import DirectoryId
+from tests.support.stores import Gate, in_trio
 from tests.vfs.trees import OWNERSHIP, DictTree
 
 SERIES = Series(SeriesUUID("a"), "bucket", 0, 1, 1)
 DAEMON_UID = OWNERSHIP.uid + 1
 
 
-def hidden(path: str = "x", content: bytes = b"hello") -> HiddenDirectory:
+def hidden(path: str = "x", content: BinaryIO | None = None) -> HiddenDirectory:
     async def make() -> BinaryIO:
-        return io.BytesIO(content)
+        return content or io.BytesIO(b"hello")
 
     tree = DictTree({path: [SERIES]})
     return HiddenDirectory(
@@ -61,7 +63,7 @@ def test_its_numbers_are_nobody_else_s() -> None:
 
 def test_a_file_is_what_it_was_when_it_was_opened() -> None:
     async def read() -> list[bytes]:
-        there = hidden(content=b"hello")
+        there = hidden()
         directory = there.find(ROOT_INODE, ".idcfs")
         assert directory is not None
         file = there.find(directory.inode, "file")
@@ -86,3 +88,35 @@ def test_a_file_is_what_it_was_when_it_was_opened() -> None:
         return parts
 
     assert trio.run(read) == [b"he", b"llo", b""]
+
+
+@in_trio
+async def test_who_reads_at_once_does_not_move_another_s_position() -> None:
+    gate = Gate()
+
+    class Held(io.BytesIO):
+        def read(self, length: int | None = -1, /) -> bytes:
+            gate.hold()
+            return super().read(length)
+
+    there = hidden(content=Held(b"hello"))
+    directory = there.find(ROOT_INODE, ".idcfs")
+    assert directory is not None
+    file = there.find(directory.inode, "file")
+    assert file is not None
+    handle = await there.open(file.inode)
+    parts = {}
+
+    async def read(offset: int) -> None:
+        parts[offset] = await there.read(handle, Extent(offset, 1))
+
+    async with trio.open_nursery() as nursery:
+        for offset in range(5):
+            nursery.start_soon(read, offset)
+        await gate.arrived()
+        await trio.testing.wait_all_tasks_blocked()
+        threads = trio.to_thread.current_default_thread_limiter().borrowed_tokens
+        gate.open()
+    there.release(handle)
+    assert threads == 1  # the others wait without one
+    assert parts == {0: b"h", 1: b"e", 2: b"l", 3: b"l", 4: b"o"}
