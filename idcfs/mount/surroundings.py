@@ -9,6 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def check_clock(url: str, timeout_s: float = _CLOCK_TIMEOUT_S) -> Finding | None
     except urllib.error.HTTPError as exc:  # it answers, which is enough
         told = exc.headers.get("Date")
         exc.close()
-    except (OSError, ValueError):  # which the check of the endpoint tells
+    except (OSError, HTTPException, ValueError):  # which the check of the endpoint tells
         return None
     try:
         server_s = email.utils.parsedate_to_datetime(told or "").timestamp()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import os
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -108,6 +109,28 @@ def test_the_clock_is_held_against_the_server_s(
 def test_a_server_without_the_time_says_nothing_of_the_clock(date: str | None) -> None:
     with server(date) as url:
         assert check_clock(url) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x15\x03\x03\x00\x02\x02\x0a",  # TLS: an alert, since the message is unexpected
+        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 1000,
+        b"",
+    ],
+)
+def test_a_server_that_does_not_speak_http_says_nothing_of_the_clock(answer: bytes) -> None:
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert check_clock(f"https://127.0.0.1:{listening.getsockname()[1]}") is None
+        thread.join()
 
 
 def test_no_server_says_nothing_of_the_clock() -> None:
