@@ -91,5 +91,5 @@ def _parse(line: bytes) -> StoredObject | None:
         return StoredObject(
             key, size_bytes, nanoseconds_of(told["last_modified"]), bare_etag(told["etag"])
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

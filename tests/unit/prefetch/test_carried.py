@@ -211,7 +211,9 @@ def test_lists_are_read_as_far_as_they_make_sense(carried: Carried) -> None:
     path = carried.root / "idc-files-1.jsonl"
     whole = path.read_text()
     uuid = carried.placed[0][0].uuid
-    path.write_text(whole + '{"key":"s3://b/' + uuid + '/cut.dcm","et\nnonsense\n' + whole)
+    begun = '{"key":"s3://b/' + uuid + "/cut.dcm"
+    deep = begun + '","etag":' + "[" * 30_000 + "]" * 30_000 + "}"
+    path.write_text(f'{whole}{begun}","et\nnonsense\n{deep}\n{whole}')
     (carried.root / "idc-files-2.jsonl").write_text(whole.replace('":"', '": "'))
     lists = FileLists(carried.root.glob("*.jsonl"))
     assert lists.series() == sorted(series.uuid for series, _ in carried.placed)
