@@ -82,9 +82,9 @@ if TYPE_CHECKING:
 @click.option(
     "--processes",
     type=click.IntRange(1, 64),
-    help="Processes that share the work; without it, where there is much to fetch, up to 8: one"
-    " for each processor where files are small, else for two. --exec, --from-dir and --limit-rate"
-    " take one.",
+    help="Processes that share the work; without it, where there is much to fetch, one for two"
+    " processors, or one for each where files of 128 KiB to 8 MiB, on average, are verified in"
+    " full; 8 at most. --exec, --from-dir and --limit-rate take one.",
 )
 @click.option(
     "--verify",

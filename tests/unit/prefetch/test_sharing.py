@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idcfs.cache.units import WHOLE_LIMIT_BYTES
+from idcfs.cli.prefetch import prefetch as prefetch_command
 from idcfs.model import Series, SeriesUUID
 from idcfs.prefetch import sharing
 from idcfs.prefetch.batches import Streaming
@@ -17,7 +21,7 @@ from idcfs.prefetch.job import PrefetchRequest
 from idcfs.prefetch.outcome import Outcome
 from idcfs.prefetch.sharing import Shares, process_count
 from idcfs.prefetch.targets import Verify
-from tests.support.mounting import wait_until
+from tests.support.mounting import REPOSITORY, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -174,3 +178,16 @@ def test_machines_of_one_processor_and_of_very_many(
     assert process_count(request(), MUCH) == sharing.MOST_PROCESSES
     monkeypatch.setattr(sharing, "processor_count", lambda: 1)
     assert process_count(request(), MUCH) == process_count(request(), SMALL) == 1
+
+
+def test_help_and_document_say_how_many_pay() -> None:
+    (option,) = (each for each in prefetch_command.params if each.name == "processes")
+    assert isinstance(option, click.Option)
+    document = REPOSITORY / "docs" / "prefetch.md"
+    smallest, largest = sharing._HASHED_BYTES >> 10, WHOLE_LIMIT_BYTES >> 20
+    for told in (option.help or "", " ".join(document.read_text().split())):
+        assert re.search(
+            rf"one for two (processors|of them), or one for each where files of {smallest} KiB to "
+            rf"{largest} MiB, on average, are verified in full; (by )?{sharing.MOST_PROCESSES} at",
+            told,
+        )
