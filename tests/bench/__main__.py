@@ -153,7 +153,7 @@ def _measure(plan: Plan, directory: Path) -> tuple[list[Sample], Conditions]:
         objects = choose_objects(home, quick=plan.quick)
         stored = stack.enter_context(serve_store(home, objects))
         links = stack.enter_context(serve_links(stored.port))
-        peers = mount_peers(compile_layouts(links["plain"], home))
+        peers = mount_peers(compile_layouts(links["plain"], home), stored.slide_path)
         stored.warm()
         slide = f"/{objects.slide.bucket}/{objects.slide.uuid}/{objects.slide.name(1)}"
         measured = {name: measure_link(link, slide) for name, link in links.items()}

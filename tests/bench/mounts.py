@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from tests.bench.links import Link
     from tests.bench.objects import BenchSeries
 
+_BARE: Final = Path(__file__).with_name("bare.py")
 _MOUNT_S: Final = 60.0
 _POLL_S: Final = 0.01
+
+BARE: Final = "pyfuse3 alone"
 
 STREAMS_OPTIONS: Final = ("--vfs-read-chunk-streams", "16", "--vfs-read-chunk-size", "4M")
 
@@ -106,10 +110,23 @@ class S3fs:
         return MountCommand(command, environment(scratch))
 
 
-def mount_peers(layouts: Path) -> dict[str, MountPeer]:
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The store's own copy of the slide, through pyfuse3 and nothing else: see `bare`."""
+
+    slide: Path
+
+    def command(self, link: Link, bucket: str, path: Path, scratch: Path) -> MountCommand:
+        """Return how to mount; nothing comes over a link."""
+        command = [sys.executable, str(_BARE), str(self.slide), str(path)]
+        return MountCommand(command, environment(scratch))
+
+
+def mount_peers(layouts: Path, slide: Path) -> dict[str, MountPeer]:
     """Return every mount by the name that the tables give it."""
     return {
         "idcfs": Idcfs(layouts),
+        BARE: Bare(slide),
         "rclone": Rclone(),
         "rclone 16×4M": Rclone(STREAMS_OPTIONS),
         "s3fs": S3fs(),

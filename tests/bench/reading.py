@@ -133,8 +133,7 @@ def read_cached(bench: Bench, contestant: str, link: str) -> Metrics:
     """Time reading the slide from the contestant's own cache, with nothing in memory."""
     shape = (BLOCK_BYTES, BLOCKS, 1, BLOCK_BYTES)
 
-    def work(tree: MountedTree, scratch: Path) -> Metrics:
-        path = _slide_in(bench, tree)
+    def through(scratch: Path, path: Path) -> Metrics:
         _read_through(bench, scratch, path)
         logged = bench.links[link].log_size()
         drop_page_cache(scratch)
@@ -152,7 +151,13 @@ def read_cached(bench: Bench, contestant: str, link: str) -> Metrics:
             "random_reads": BLOCKS,
         }
 
-    metrics = bench.on_mount(contestant, link, work)
+    if contestant == "plain file":
+        with bench.scratch() as scratch:
+            metrics = through(scratch, bench.stored.slide_path)
+    else:
+        metrics = bench.on_mount(
+            contestant, link, lambda tree, scratch: through(scratch, _slide_in(bench, tree))
+        )
     bench.stored.warm()  # the store's files were dropped with all others
     return metrics
 

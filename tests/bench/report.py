@@ -42,8 +42,9 @@ def write_report(samples: Sequence[Sample], conditions: Conditions, plot: str) -
         "Written by `make bench`; what it does and how to repeat it is told in "
         "[performance.md](performance.md). Times are medians of wall time over "
         f"{_counted(conditions.rounds, 'round')}, caches empty unless the row says otherwise; "
-        "whoever no target names was measured in one round only. Every byte that was read was "
-        "compared with what the store holds.",
+        "whoever no target names was measured in one round only, but for *plain file* and *pyfuse3 "
+        "alone*, which tell what can be reached. Every byte that was read was compared with what "
+        "the store holds.",
         "",
         *_conditions(conditions),
         "",

@@ -84,6 +84,17 @@ def test_who_is_only_there_for_the_picture_is_measured_once() -> None:
     }
 
 
+def test_what_tells_the_limit_is_measured_in_each_round() -> None:
+    row = next(row for row in ROWS if row.name == "cached")
+    assert {name for name in row.contestants if row.rounds_of(name) > 1} == {
+        "idcfs",
+        "rclone",
+        "plain file",
+        "pyfuse3 alone",
+    }
+    assert all(set(row.limits) <= set(row.contestants) for row in ROWS)
+
+
 def test_the_plot_compares_with_idcfs_alone() -> None:
     samples = [sample(2), sample(1, "idcfs --verify length"), sample(8, "rclone")]
     assert times_as_long(samples) == {"cp": {"rclone": 4.0}}
