@@ -15,15 +15,10 @@ from idcfs.fetch.units import Purpose
 from idcfs.model import Extent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from idcfs.cache import CachedObject
+    from idcfs.fetch.intake import Intake
     from idcfs.fetch.units import Filled
     from idcfs.model import ObjectRef
-
-    OpenCached = Callable[[ObjectRef], Awaitable[CachedObject]]
-    OpenFilled = Callable[[ObjectRef, Extent], Awaitable[tuple[CachedObject, bool] | None]]
-    Fill = Callable[[ObjectRef, CachedObject, Extent, Purpose], Awaitable[Filled]]
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +30,13 @@ and the whole has another MD5 than promised, nobody can tell which of them was w
 class Supply:
     """Opens one object in the cache, once for all, and brings in what is missing.
 
-    `open_cached`, `open_filled` and `fill` are the Fetcher's: how to open the object in the
-    cache, to do so and have units there in one go, and to bring missing units in; `disk` is its
-    limiter of threads for the disk. On the trio thread.
+    On the trio thread.
     """
 
-    def __init__(
-        self,
-        ref: ObjectRef,
-        *,
-        open_cached: OpenCached,
-        open_filled: OpenFilled,
-        fill: Fill,
-        disk: trio.CapacityLimiter,
-    ) -> None:
+    def __init__(self, ref: ObjectRef, intake: Intake) -> None:
         self.ref = ref
-        self.disk = disk
+        self.disk = intake.disk
+        """The limiter of threads for the disk."""
         self.is_large = not is_small(ref.instance.size_bytes)
         self.cached: CachedObject | None = None
         """What was opened, for others to read."""
@@ -60,9 +46,7 @@ class Supply:
         """How often what was cached has been discarded."""
         self.in_memory = False
         """Whether the cache could not take the last run."""
-        self._open_cached = open_cached
-        self._open_filled = open_filled
-        self._fill = fill
+        self._intake = intake
         self._runs = Runs(ref.instance.size_bytes, is_large=self.is_large)
         self._changing = trio.Lock()
         """Held while the cached object is opened or discarded, which takes a thread."""
@@ -74,7 +58,7 @@ class Supply:
         async with self._changing:
             if self.cached is None:
                 try:
-                    self.cached = await self._open_cached(self.ref)
+                    self.cached = await self._intake.open_cached(self.ref)
                 except CacheError as exc:
                     return self.go_round(exc)
             return self.cached
@@ -194,7 +178,7 @@ class Supply:
         self.is_coming = True  # before the lock is taken, which lets others go first
         try:
             async with self._changing:
-                filled = await self._open_filled(self.ref, extent)
+                filled = await self._intake.open_filled(self.ref, extent)
                 if filled is None:
                     return None
                 self.cached, fetched = filled
@@ -212,7 +196,7 @@ class Supply:
     async def _bring(self, cached: CachedObject, run: Extent, purpose: Purpose) -> Filled:
         """Have a run of units brought in, together with whoever waits for it already."""
         with self._runs.under_way(run):
-            filled = await self._fill(self.ref, cached, run, purpose)
+            filled = await self._intake.fill(self.ref, cached, run, purpose)
         self.in_memory = filled.failure is not None
         return filled
 

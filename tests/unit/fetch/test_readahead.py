@@ -138,7 +138,7 @@ async def test_it_ends_when_the_readers_have_gone(
         for ref in refs[:8]:
             await read(fetcher, ref)
         await gate.arrived()
-        await until(lambda: not len(fetcher._unit_flights))
+        await until(lambda: not len(fetcher._intake._flights))
         gate.open()
         await until(lambda: len(store.ended) == len(store.gets))
     assert "Cancelled" in store.ended

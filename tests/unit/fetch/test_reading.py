@@ -130,7 +130,7 @@ async def test_prefetching_joins_the_run_of_a_reader(store: MemoryStore, cache: 
         await gate.arrived()
         tasks.start_soon(fetcher.ensure, ref)
         await wait_all_tasks_blocked()
-        assert fetcher._limiters.objects.borrowed_tokens == 1
+        assert fetcher._intake._objects.borrowed_tokens == 1
         gate.open()
     assert store.gets == [(ref.key, ref.whole)]
 
@@ -521,7 +521,7 @@ async def test_what_is_read_round_the_cache_is_not_kept_by_its_error(
                 await reader.read(Extent(position, 80))
             await wait_all_tasks_blocked()
             fetcher.close_reader(reader)
-            fetcher._aside._kept.clear()
+            fetcher._intake.aside._kept.clear()
             await wait_all_tasks_blocked()
             left = sum(isinstance(each, Filled) for each in gc.get_objects())
     finally:
@@ -691,7 +691,7 @@ async def test_a_reader_is_not_content_with_what_others_would_do_without(
     ref = store.add_content(SMALL)
     faulty = FaultyCache(cache, lambda step: step == "writer")
     async with fetching(store, faulty) as fetcher:
-        flights, first = fetcher._unit_flights, 10
+        flights, first = fetcher._intake._flights, 10
 
         class Meddling:
             async def run(self, key: UnitsKey, job: Callable[[], Awaitable[Filled]]) -> Filled:
@@ -702,7 +702,7 @@ async def test_a_reader_is_not_content_with_what_others_would_do_without(
         async def ahead() -> Filled:
             return Filled(None, "no room")
 
-        fetcher._unit_flights = Meddling()  # type: ignore[assignment]  # all that is asked of it
+        fetcher._intake._flights = Meddling()  # type: ignore[assignment]  # all that is asked of it
         assert await read(fetcher, ref) == SMALL
     assert first == -1
     assert len(store.gets) == 1

@@ -361,7 +361,7 @@ async def test_transfers_dropped_when_it_gives_up_do_not_call_the_cache_broken(
                 ended.set()
 
     monkeypatch.setattr(bench.store, "get_extent", get_and_hold)
-    monkeypatch.setattr("idcfs.fetch.fetcher.fill_units", fill)
+    monkeypatch.setattr("idcfs.fetch.intake.fill_units", fill)
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
