@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from idcfs.fetch.streams import RUN_BYTES
-from tests.fuse.test_reading import ct_series, largest_object
+from tests.fuse.test_reading import assert_same_tree, ct_series, largest_object
+from tests.support.faults import Delay
 from tests.support.mounting import wait_until
 from tests.support.proxy import FaultProxy
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tests.support.replica import ServedReplica
 
 KIB = 1 << 10
+DELAY_S = 0.05
 
 
 class Counted:
@@ -62,6 +65,24 @@ def counted(
         FaultProxy(replica.endpoint_url) as proxy,
         mount_at(cache_dir=tmp_path / "cache", endpoint_url=proxy.endpoint_url) as mount,
     ):
+        yield Counted(mount, proxy)
+
+
+@pytest.fixture
+def without_room(
+    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
+) -> Iterator[Counted]:
+    """The same, with a cache that can take nothing, and a store that thinks for 50 ms."""
+    with (
+        FaultProxy(replica.endpoint_url) as proxy,
+        mount_at(
+            "--cache-size=100K",
+            cache_dir=tmp_path / "cache",
+            endpoint_url=proxy.endpoint_url,
+            expected_log=["is larger than the cache may get"],
+        ) as mount,
+    ):
+        proxy.fail(Delay(DELAY_S), when=lambda request: request.is_object)
         yield Counted(mount, proxy)
 
 
@@ -121,6 +142,30 @@ def test_a_large_file_read_through_comes_once_in_long_runs(
     assert counted.sent_bytes == slide.size_bytes
     # Shorter ones at the beginning, as long as nobody knows how far it will be read.
     assert len(counted.asked) <= slide.size_bytes // RUN_BYTES + 16
+
+
+def test_without_room_in_the_cache_a_series_comes_once_and_side_by_side(
+    without_room: Counted, replica: ServedReplica, tmp_path: Path
+) -> None:
+    directory, objects = ct_series(replica)
+    began_s = time.monotonic()
+    subprocess.run(["cp", "-r", without_room.path / directory, tmp_path / "copy"], check=True)
+    took_s = time.monotonic() - began_s
+    assert_same_tree(tmp_path / "copy", objects)
+    assert sorted(without_room.asked) == sorted(each.name for each in objects)
+    assert without_room.sent_bytes == sum(each.size_bytes for each in objects)
+    assert took_s < len(objects) * DELAY_S / 2
+
+
+def test_without_room_in_the_cache_a_large_file_comes_once_and_side_by_side(
+    without_room: Counted, replica: ServedReplica
+) -> None:
+    path, slide = largest_object(replica)
+    began_s = time.monotonic()
+    assert (without_room.path / path).read_bytes() == slide.path.read_bytes()
+    took_s = time.monotonic() - began_s
+    assert without_room.sent_bytes <= 1.2 * slide.size_bytes
+    assert took_s < len(without_room.asked) * DELAY_S / 2
 
 
 def test_of_a_slide_read_in_tiles_little_more_comes(
