@@ -4,7 +4,9 @@ One file: a preamble, a header in JSON with its SHA-256, then sections at
 8-byte boundaries. Numbers are arrays in the machine's byte order and are read
 through mmap; names and UUIDs, which are most of the bytes, are read with
 pread, so that a walk over the whole tree does not map them into the process.
-A file that is not exactly as its header says is treated as if it were not there.
+The header has a CRC-32 of each section, and all are compared when the file is
+opened: one flipped bit would show series under another patient's name. A file
+that is not exactly as its header says is treated as if it were not there.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ import weakref
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from idcfs.crc import crc32
+
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ABSENT = 0xFFFFFFFF
 """In arrays of u32: no such row, or a count the index does not give."""
 
@@ -34,6 +38,8 @@ _PREAMBLE = struct.Struct("<8sII32s")
 _ALIGNMENT = 8
 # Far above any real header; a garbled length must not make us read gigabytes.
 _HEADER_MAX_BYTES = 1 << 20
+# The sections are checked through a buffer of this size, which larger ones do not make faster.
+_CHECKED_AT_ONCE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +59,8 @@ class Header:
     buckets: list[str]
     level_counts: list[int]
     """The number of directories of each level, from the root's 1."""
-    sections: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Offset, from the end of the header, and length in bytes."""
+    sections: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Offset, from the end of the header, length in bytes, and CRC-32."""
     byte_order: str = sys.byteorder
 
 
@@ -70,7 +76,10 @@ class LayoutFile:
     """
 
     def __init__(self, path: Path, identity: str | None = None) -> None:
-        """Open and check `path`.
+        """Open `path` and check all of it.
+
+        Takes 9 ms for the whole of IDC, 136 MB, and as long as the disk takes to read that
+        if it is not in memory.
 
         Raises LayoutFileError if it is damaged, of another format, or not of `identity`;
         OSError if it cannot be read at all.
@@ -81,6 +90,7 @@ class LayoutFile:
             self.header, self._base = _read_header(self.descriptor)
             if identity is not None and self.header.identity != identity:
                 raise LayoutFileError("compiled from something else")
+            _check_sections(self.descriptor, self.header, self._base)
             self._map = mmap.mmap(self.descriptor, 0, prot=mmap.PROT_READ)
         except BaseException:
             self._close()
@@ -89,7 +99,7 @@ class LayoutFile:
 
     def numbers(self, section: str, typecode: Literal["B", "I", "Q"]) -> memoryview[int]:
         """Return a section as a read-only array of numbers of that `array` typecode."""
-        offset, length = self.header.sections[section]
+        offset, length, _ = self.header.sections[section]
         start = self._base + offset
         view = memoryview(self._map)[start : start + length].cast(typecode)
         self._views.append(view)
@@ -126,10 +136,23 @@ def _read_header(descriptor: int) -> tuple[Header, int]:
         raise LayoutFileError("the header is damaged")
     header = Header(**json.loads(text))
     base = _aligned(_PREAMBLE.size + length)
-    ends = [_aligned(offset + length) for offset, length in header.sections.values()]
+    ends = [_aligned(offset + length) for offset, length, _ in header.sections.values()]
     if header.byte_order != sys.byteorder or size != base + max(ends):
         raise LayoutFileError("truncated, or of another machine")
     return header, base
+
+
+def _check_sections(descriptor: int, header: Header, base: int) -> None:
+    """Compare each section with its checksum. Raises LayoutFileError."""
+    buffer = memoryview(bytearray(_CHECKED_AT_ONCE_BYTES))
+    for section, (offset, length, expected) in header.sections.items():
+        at, end, checksum = base + offset, base + offset + length, 0
+        # Ends also where the file is cut meanwhile: then the checksum is another.
+        while count := os.preadv(descriptor, [buffer[: end - at]], at):
+            checksum = crc32(buffer[:count], checksum)
+            at += count
+        if checksum != expected:
+            raise LayoutFileError(f"{section} is damaged")
 
 
 class LayoutWriter:
@@ -144,19 +167,20 @@ class LayoutWriter:
         self._base = _aligned(_PREAMBLE.size + header_bytes)
         self._reserved = self._base - _PREAMBLE.size
         self._end = 0
-        self._sections: dict[str, tuple[int, int]] = {}
+        self._sections: dict[str, tuple[int, int, int]] = {}
 
     def add(self, section: str, chunks: Iterable[bytes | bytearray | array[int]]) -> None:
         """Append a section."""
         start = self._end
-        length = 0
+        length = checksum = 0
         for chunk in chunks:
             view = memoryview(chunk).cast("B")
+            checksum = crc32(view, checksum)
             while view:
                 written = os.pwrite(self._descriptor, view, self._base + start + length)
                 length += written
                 view = view[written:]
-        self._sections[section] = (start, length)
+        self._sections[section] = (start, length, checksum)
         self._end = _aligned(start + length)
 
     def finish(self, fields: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ from idcfs.catalog.catalog import Catalog
 from idcfs.catalog.compile import compile_layout
 from idcfs.catalog.index import Index
 from idcfs.catalog.layout import Layout
-from idcfs.catalog.layout_file import LayoutFile
+from idcfs.catalog.layout_file import LayoutFile, LayoutFileError, LayoutWriter
 from idcfs.catalog.layouts import open_layout
 from idcfs.catalog.selection import Selection
 from idcfs.errors import CacheError, IndexFileError, NoSuchEntryError, UsageError
@@ -213,6 +213,49 @@ def test_a_damaged_layout_is_compiled_anew(
     layout = open_layout(small, "%PatientID", tmp_path)
     assert [name for name, _ in layout.children(ROOT)] == ["a", "b", "c"]
     assert path.read_bytes() == whole
+
+
+def test_a_layout_with_one_flipped_bit_is_compiled_anew(small: Index, tmp_path: Path) -> None:
+    open_layout(small, "%PatientID/%Modality", tmp_path).close()
+    (path,) = tmp_path.glob("*.layout")
+    whole = path.read_bytes()
+    file = LayoutFile(path)
+    sections = [
+        (name, file.text_offset(name), length)
+        for name, (_, length, _) in file.header.sections.items()
+    ]
+    file.close()
+    assert {"uuids", "names1", "child_start2", "leaf"} <= {name for name, _, _ in sections}
+    for name, start, length in sections:
+        for at in (start, start + length - 1):
+            damaged = bytearray(whole)
+            damaged[at] ^= 1
+            path.write_bytes(damaged)
+            with pytest.raises(LayoutFileError, match=f"{name} is damaged"):
+                LayoutFile(path)
+    open_layout(small, "%PatientID/%Modality", tmp_path).close()
+    assert path.read_bytes() == whole
+
+
+def test_a_layout_of_many_megabytes_is_checked_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "layout"
+    chunks = [bytes([number]) * 1_000_003 for number in range(3)]
+    with path.open("wb") as file:
+        writer = LayoutWriter(file.fileno())
+        writer.add("first", chunks)
+        writer.add("none", [])
+        writer.add("last", reversed(chunks))
+        fields = dict.fromkeys(("series_count", "refused_count", "instance_count", "size_bytes"), 0)
+        more = {"depth": 0, "widest_leaf_instances": 0, "mtime_ns": 0, "identity": ""}
+        writer.finish({**fields, **more, "buckets": [], "level_counts": [1]})
+    whole = path.read_bytes()
+    layout = LayoutFile(path)
+    end = layout.text_offset("last") + 3 * 1_000_003
+    layout.close()
+    for at in (end - 1, end - 1_000_004):
+        path.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+        with pytest.raises(LayoutFileError, match="last is damaged"):
+            LayoutFile(path)
 
 
 def test_what_a_killed_compile_leaves_is_neither_used_nor_kept(
