@@ -70,9 +70,15 @@ else
     exit 127
 fi
 
-present=$(find "$directory" -type f -name '*.dcm' | wc -l)
+# Only what is where this script puts it: there may be other selections beside it. Paths get the
+# escapes of the lines, whose last word names where a series goes.
+present=$(cd "$directory" && find . -type f -name '*.dcm' | LC_ALL=C sed 's/[\\"]/\\&/g' |
+    LC_ALL=C awk '
+        NR == FNR {{ goes[substr($0, index($0, "\""))] = 1; next }}
+        {{ sub("[^/]*$", ""); if (("\"" $0 "\"") in goes) count++ }}
+        END {{ print count + 0 }}' "$list" -)
 if [ "$present" -lt "$expected" ]; then
-    echo "$0: $directory has $((present)) files, and $expected were to come" >&2
+    echo "$0: $directory has $present files of this selection, and $expected were to come" >&2
     [ "$status" -ne 0 ] || status=1
 fi
 [ "$listed" -eq 0 ] || echo "$0: not all was listed in $files, and cannot be checked later" >&2

@@ -15,7 +15,12 @@ from idcfs.model import DEFAULT_TEMPLATE
 from tests.support.stores import make_series
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    Run = Callable[[str], subprocess.CompletedProcess[str]]
+
+DIRECTORIES = ["c/p", "", "ZZ RIDER MR8 1/x", 'a"b', "a\\b", "$HOME/`id`", "it's", "#x", "é"]
 
 
 def script_for(
@@ -30,9 +35,7 @@ def script_for(
     return "".join(parts)
 
 
-@pytest.mark.parametrize(
-    "directory", ["c/p", "", "ZZ RIDER MR8 1/x", 'a"b', "a\\b", "$HOME/`id`", "it's", "#x", "é"]
-)
+@pytest.mark.parametrize("directory", DIRECTORIES)
 def test_a_directory_comes_out_of_its_quotes_as_it_went_in(directory: str) -> None:
     line = script_for(directory).splitlines()[-1]
     command, flag, url, destination = shlex.split(line)
@@ -46,6 +49,68 @@ def test_a_directory_that_s5cmd_cannot_write_to_is_refused(directory: str) -> No
     with pytest.raises(UsageError, match="choose another --dir-template") as caught:
         script_for("right", directory)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a script on the directory `tree`, with an s5cmd that brings nothing and says it did."""
+    program = tmp_path / "bin" / "s5cmd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\ncat >/dev/null\n")
+    program.chmod(0o755)
+
+    def run_script(script: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "run.sh").write_text(script)
+        return subprocess.run(
+            ["/bin/sh", "run.sh", "tree"],
+            cwd=tmp_path,
+            env={"PATH": f"{program.parent}:/usr/bin:/bin", "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run_script
+
+
+def put(tree: Path, *names: str) -> None:
+    for name in names:
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_files_of_other_selections_do_not_count(run: Run, tmp_path: Path) -> None:
+    script = script_for("c/p", "c/q", "c/q")
+    put(tmp_path / "tree", *(f"{place}/{n}.dcm" for n in range(20) for place in ("c", "c/r", "d")))
+    put(tmp_path / "tree", "c/p/deeper/1.dcm", "c/p/1.part", "c/q/1.dcm", "c/q/2.dcm")
+    done = run(script)
+    assert done.returncode == 1
+    assert "tree has 2 files of this selection, and 3 were to come" in done.stderr
+    put(tmp_path / "tree", "c/p/1.dcm")
+    done = run(script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_flat_selection_does_not_count_what_lies_deeper(run: Run, tmp_path: Path) -> None:
+    put(tmp_path / "tree", "c/1.dcm", "c/2.dcm")
+    assert run(script_for("")).returncode == 1
+    put(tmp_path / "tree", "1.dcm")
+    assert run(script_for("")).returncode == 0
+
+
+def test_files_count_whatever_their_directory_is_called(run: Run, tmp_path: Path) -> None:
+    for directory in DIRECTORIES:
+        put(tmp_path / "tree", f"{directory or '.'}/1.dcm")
+    done = run(script_for(*DIRECTORIES))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_script_of_many_series_counts_at_once(run: Run, tmp_path: Path) -> None:
+    directories = [f"collection/patient {number}/series" for number in range(20_000)]
+    put(tmp_path / "tree", *(f"{directory}/1.dcm" for directory in directories[:100]))
+    done = run(script_for(*directories))
+    assert "tree has 100 files of this selection, and 20000 were to come" in done.stderr
 
 
 def test_the_shell_takes_it_whatever_the_index_is_called() -> None:
