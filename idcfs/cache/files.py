@@ -25,6 +25,7 @@ _NOT_NOW = {errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 """What `preadv(RWF_NOWAIT)` says when the bytes are not in memory, or cannot say."""
 
 _TAKEN = {errno.EAGAIN, errno.EACCES}
+_NO_LOCKS = {errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _FLOCK = struct.Struct("@hhqqi4x")
 """struct flock of 64-bit Linux: type, whence, start, length, pid (fcntl(2))."""
 
@@ -120,30 +121,39 @@ def make_hole(fd: int, start: int, length: int) -> None:
     fcntl.ioctl(fd, _UNRESVSP, _SPACE.pack(0, os.SEEK_SET, start, length, 0, 0))
 
 
-def try_lock(fd: int, start: int, length: int, *, exclusive: bool = True) -> bool:
+def set_lock(fd: int, kind: int, start: int, length: int) -> bool:
     """Lock bytes of a file for this opening of it (fcntl(2), "open file description locks").
 
-    Released by the kernel when the opening ends, however its process does. True where
-    the file system has no such locks. Raises OSError for anything else.
+    `kind` is F_RDLCK, F_WRLCK or, to undo it, F_UNLCK. False if another opening has a lock
+    in the way. The kernel releases it when the opening ends, however its process does.
+    Raises OSError, also where the file system has no such locks.
     """
-    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
     except OSError as exc:
-        if exc.errno in {errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}:
-            return True
         if exc.errno in _TAKEN:
             return False
         raise
     return True
 
 
+def try_lock(fd: int, start: int, length: int, *, exclusive: bool = True) -> bool:
+    """Lock bytes as `set_lock` does, for those who can do without.
+
+    True where the file system has no such locks. Raises OSError for anything else.
+    """
+    try:
+        return set_lock(fd, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK, start, length)
+    except OSError as exc:
+        if exc.errno in _NO_LOCKS:
+            return True
+        raise
+
+
 def unlock(fd: int, start: int, length: int) -> None:
     """Undo `try_lock`. Never raises."""
     with suppress(OSError):
-        fcntl.fcntl(
-            fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, start, length, 0)
-        )
+        set_lock(fd, fcntl.F_UNLCK, start, length)
 
 
 @contextmanager

@@ -12,21 +12,17 @@ import errno
 import fcntl
 import hashlib
 import os
-import struct
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from idcfs.cache.files import set_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from idcfs.model import SeriesUUID
-
-_FLOCK = "hhqqi4x"
-"""The kernel's `struct flock`: type, whence, start, length, pid."""
-
-_BUSY = {errno.EAGAIN, errno.EACCES}
 
 
 class SeriesLocks:
@@ -100,14 +96,13 @@ class SeriesLocks:
 
 
 def _set_lock(fd: int, kind: int, series: SeriesUUID) -> bool:
+    """Lock a series; False while it is locked otherwise.
+
+    Raises OSError where there are no locks: nothing may be removed then, as nobody can tell
+    who uses it.
+    """
     if fd < 0:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     digest = hashlib.blake2b(series.encode(errors="surrogateescape"), digest_size=8).digest()
     offset = int.from_bytes(digest) >> 2  # 62 bits, a valid offset everywhere
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, offset, 1, 0))
-    except OSError as exc:
-        if exc.errno in _BUSY:
-            return False
-        raise
-    return True
+    return set_lock(fd, kind, offset, 1)
