@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from idcfs.cache.census import find_members
@@ -14,8 +13,11 @@ from idcfs.cache.shared_ledger import HEARTBEAT_S, SharedLedger
 from idcfs.cache.shared_scratch import SHARED, SharedScratch
 from idcfs.cache.sweep import STALE_S
 from idcfs.errors import CacheError
+from idcfs.mount_table import mounts
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from idcfs.cache.ledger import Books
 
 logger = logging.getLogger(__name__)
@@ -27,11 +29,9 @@ _REMOTE_TYPES = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "cifs", "smb3", "ceph", "beegfs", "afs", "panfs", "pvfs2"}
     | {"9p", "fuse.glusterfs", "fuse.ceph", "fuse.juicefs", "fuse.sshfs", "fuse.cephfs"}
 )
-"""File systems that several hosts may have mounted, as /proc/self/mountinfo calls them."""
+"""File systems that several hosts may have mounted, as the mount table calls them."""
 
 _HURRY_S = 1.0
-
-_MOUNTS = Path("/proc/self/mountinfo")
 
 
 class OpenCache(NamedTuple):
@@ -147,19 +147,11 @@ def is_remote(path: Path) -> bool:
 
 def file_system_type(path: Path) -> str:
     """Return what a directory is on, such as "ext4" or "nfs4"; empty if nothing tells."""
-    found, length = "", -1
+    found, most = "", -1
     with suppress(OSError, ValueError):
         target = path.resolve()
-        for line in _MOUNTS.read_text(errors="surrogateescape").splitlines():
-            fields, _, kind = line.partition(" - ")
-            mountpoint = _unescaped(fields.split(" ")[4])
-            if target.is_relative_to(mountpoint) and len(mountpoint) >= length:
-                found, length = kind.split(" ")[0], len(mountpoint)
+        for each in mounts():
+            depth = len(each.mountpoint.parts)
+            if target.is_relative_to(each.mountpoint) and depth >= most:
+                found, most = each.type, depth
     return found
-
-
-def _unescaped(name: str) -> str:
-    """Undo how the kernel writes spaces and such in the names of mount points."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        name = name.replace(code, character)
-    return name

@@ -225,7 +225,8 @@ def _run_in_background(request: MountRequest) -> None:
 def _log_to_file(mountpoint: Path) -> None:
     """Log to a file of bounded size from now on, if one can be opened."""
     from idcfs.mount.logs import FloodFilter, log_path, open_log
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, mounts
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE
+    from idcfs.mount_table import mounts
 
     path = log_path(platformdirs.user_log_path("idcfs"), mountpoint)
     try:

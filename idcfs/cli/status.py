@@ -57,7 +57,8 @@ def status(mountpoint: Path | None, as_json: bool, watch: bool) -> int:
 
 
 def _places(mountpoint: Path | None) -> list[Path]:
-    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_own, mounts
+    from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, find_own
+    from idcfs.mount_table import mounts
 
     if mountpoint is not None:
         return [find_own(mountpoint)]

@@ -18,8 +18,9 @@ from idcfs.mount.machine import (
     check_fusermount,
     check_mount_helper,
 )
-from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, hangs, how_to_end, is_stale, mounts
+from idcfs.mount.mountpoints import FILE_SYSTEM_TYPE, hangs, how_to_end, is_stale
 from idcfs.mount.surroundings import check_age, check_clock, check_privileges, check_speed
+from idcfs.mount_table import mounts
 from idcfs.store.endpoint import get_endpoint
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from idcfs.errors import MountError, UsageError
 from idcfs.mount.question import Answer, ask
 from idcfs.mount.users import name_users
+from idcfs.mount_table import mounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from idcfs.mount_table import Mounted
 
 FILE_SYSTEM_TYPE = "fuse.idcfs"
 
@@ -34,27 +35,6 @@ _PATIENCE_S = 10.0
 
 _BUSY_PAUSE_S = 0.2
 """Between two tries while somebody is busy: each starts fusermount3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """One line of the kernel's mount table."""
-
-    mountpoint: Path
-    type: str
-    device: int = 0
-    """The minor number of its device, by which the kernel knows a FUSE connection."""
-
-
-def mounts() -> list[Mounted]:
-    """Return the mount table of this process, oldest mount first."""
-    table = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        fields = line.split(" ")
-        kind = fields[fields.index("-") + 1]
-        device = int(fields[2].partition(":")[2])
-        table.append(Mounted(Path(_unescape(fields[4])), kind, device))
-    return table
 
 
 def find_mount(mountpoint: Path) -> Mounted | None:
@@ -249,8 +229,3 @@ def _try_unmount(command: list[str], mountpoint: Path) -> bool:
     if done.returncode and "busy" not in message.lower():
         raise MountError(f"{mountpoint} could not be unmounted: {message}")
     return done.returncode == 0
-
-
-def _unescape(field: str) -> str:
-    """Undo the kernel's octal escapes of blanks in the mount table."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -261,7 +261,7 @@ def test_file_systems_are_told_apart(root: Path, monkeypatch: pytest.MonkeyPatch
         f"2 1 0:5 / {root}/a\\040b rw shared:3 - nfs4 server:/x rw\n"
         f"3 1 0:6 / {root}/a\\040b/local rw - xfs /dev/sdb rw\n"
     )
-    monkeypatch.setattr("idcfs.cache.opening._MOUNTS", table)
+    monkeypatch.setattr("idcfs.mount_table._TABLE", table)
     assert file_system_type(root) == "ext4"
     assert file_system_type(root / "a b" / "cache") == "nfs4"
     assert file_system_type(root / "a b" / "local") == "xfs"
