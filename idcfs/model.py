@@ -28,6 +28,9 @@ ROOT = DirectoryId(0)
 DEFAULT_TEMPLATE = "%collection_id/%PatientID/%StudyInstanceUID/%Modality_%SeriesInstanceUID"
 """idc-index's own default `dirTemplate`."""
 
+NAME_LIMIT_BYTES = 255
+"""NAME_MAX of Linux: what the name of a file or directory may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extent:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from idcfs.catalog.engine import CORE_COLUMNS, quote, quote_name
 from idcfs.errors import UsageError
+from idcfs.model import NAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +26,8 @@ MAX_DEPTH = 32
 NULL_NAME = "_none_"
 EMPTY_NAME = "_empty_"
 
-# NAME_MAX of Linux, and what is left of it beside `~` and 16 hex digits.
-_NAME_BYTES = 255
-_CLEAN_BYTES = _NAME_BYTES - 17
+# What is left of a name beside `~` and 16 hex digits.
+_CLEAN_BYTES = NAME_LIMIT_BYTES - 17
 # So many characters fit whatever their length in UTF-8.
 _CLEAN_CHARACTERS = _CLEAN_BYTES // 4
 
@@ -196,7 +196,7 @@ def _safe(text: str, values: Sequence[str]) -> str:
     )
     return (
         f"CASE WHEN contains({text}, '/') OR contains({text}, chr(0)) "
-        f"OR {text} IN ('.', '..') OR strlen({text}) > {_NAME_BYTES} "
+        f"OR {text} IN ('.', '..') OR strlen({text}) > {NAME_LIMIT_BYTES} "
         f"OR (contains({text}, '~') AND regexp_matches({text}, '~[0-9a-f]{{16}}$')) "
         f"OR {mistakable} "
         f"THEN {_cleaned(text)} || '~' || left(sha256({_encoded(values)}), 16) "

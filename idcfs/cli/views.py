@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.errors import UsageError
+from idcfs.model import NAME_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
     from idcfs.cli.options import Selected
-
-_NAME_BYTES = 255
-"""NAME_MAX of Linux."""
 
 _MAX_VIEWS = 1000
 
@@ -122,5 +120,7 @@ def _check_name(name: str) -> None:
     printable = name.isprintable() and not any(0xD800 <= ord(letter) < 0xE000 for letter in name)
     if not name or name in {".", ".."} or "/" in name or not printable:
         raise UsageError(f"a view cannot be called {name!r}: that is no name of a directory")
-    if len(os.fsencode(name)) > _NAME_BYTES:
-        raise UsageError(f"the name of a view is longer than {_NAME_BYTES} bytes: {name[:40]!r}…")
+    if len(os.fsencode(name)) > NAME_LIMIT_BYTES:
+        raise UsageError(
+            f"the name of a view is longer than {NAME_LIMIT_BYTES} bytes: {name[:40]!r}…"
+        )
