@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from idcfs.catalog.index import Index
+
+_UNUSED_S = 30 * 86_400.0
+"""A layout that nobody has opened for so long goes when another is compiled: each release of the
+index makes new ones, and that of all of IDC has 136 MB."""
 
 _ERRORS: dict[str, type[IdcfsError]] = {
     error.__name__: error for error in (UsageError, IndexFileError, CacheError)
@@ -87,7 +92,10 @@ def _identity(index: Index, template: str, rows: Sequence[int] | None) -> str:
 def _open_existing(path: Path, identity: str) -> Layout | None:
     """Open the layout at `path`; None if there is none that can be trusted."""
     try:
-        return Layout(LayoutFile(path, identity))
+        layout = Layout(LayoutFile(path, identity))
+        with suppress(OSError):  # in a directory of somebody else's
+            os.utime(path)  # its last use, by which `_remove_unused` goes
+        return layout
     except (OSError, LayoutFileError, ValueError, LookupError, TypeError):
         # Whatever is wrong with it, compiling replaces it.
         return None
@@ -115,6 +123,7 @@ def _compile_into(path: Path, request: dict[str, object]) -> Layout:
         temporary.unlink(missing_ok=True)
         raise
     _remove_leftovers(path)
+    _remove_unused(path.parent)
     return layout
 
 
@@ -122,6 +131,14 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what compiles of this layout that were killed left behind. Needs the lock."""
     for leftover in path.parent.glob(f"{path.stem}.*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+def _remove_unused(directory: Path) -> None:
+    """Remove layouts that were not opened for long. A mount that has one open keeps it."""
+    for layout in directory.glob("*.layout"):
+        with suppress(OSError):
+            if time.time() - layout.stat().st_mtime > _UNUSED_S:
+                layout.unlink()
 
 
 def _compile_aside(request: dict[str, object]) -> Layout:

@@ -190,6 +190,25 @@ def test_a_layout_is_compiled_once_and_kept(
     assert open_layout(small, "%PatientID", tmp_path / "layouts").totals.series_count == 6
 
 
+def test_layouts_that_were_not_opened_for_long_go_when_another_is_made(
+    small: Index, tmp_path: Path
+) -> None:
+    directory = tmp_path / "layouts"
+    used = open_layout(small, "%PatientID", directory)
+    unused = open_layout(small, "%Modality", directory)
+    for path in directory.glob("*.layout"):
+        os.utime(path, (0, 0))
+    again = open_layout(small, "%PatientID", directory)
+    open_layout(small, "%collection_id", directory).close()
+    assert len(list(directory.glob("*.layout"))) == 2
+    assert unused.totals.series_count == 6  # for who has it open
+    again.close()
+    used.close()
+    unused.close()
+    open_layout(small, "%Modality", directory).close()
+    assert len(list(directory.glob("*.layout"))) == 3
+
+
 @pytest.mark.parametrize(
     "damage",
     [
