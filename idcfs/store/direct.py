@@ -20,9 +20,18 @@ from idcfs.store.connections import Pool
 from idcfs.store.dialling import Dialler, is_proxied
 from idcfs.store.direct_errors import translated
 from idcfs.store.endpoint import object_url
-from idcfs.store.failures import answer_error
+from idcfs.store.failures import TOO_LONG, answer_error, make_error, not_s3
 from idcfs.store.http import Answer, EndedEarlyError, MalformedAnswerError, NoAnswerError, ask
-from idcfs.store.pages import NotAListingError, Page, parse_error_code, parse_page
+from idcfs.store.pages import (
+    LONGEST_ERROR_BYTES,
+    LONGEST_PAGE_BYTES,
+    LONGEST_PAGE_S,
+    DocumentTypeError,
+    NotAListingError,
+    Page,
+    parse_error_code,
+    parse_page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +43,6 @@ if TYPE_CHECKING:
 
 _PAGE_KEYS = 1000
 """The most that S3 returns at once."""
-
-_LONGEST_PAGE_BYTES = 16 << 20
-"""1,000 keys of 1,024 bytes, each written as `%XX`, have 3 MB."""
-
-_LONGEST_ERROR_BYTES = 64 * 1024
-"""Of what comes with an error. S3's have a few hundred bytes."""
-
-_LONGEST_PAGE_S = 60.0
-"""For the body of a listing or an error. A page of 300 kB takes so long at 5 kB a second."""
 
 _MOST_MET = 1000
 """Objects whose next request is known to fail: all that are under way at once, and more."""
@@ -78,7 +78,8 @@ class DirectWire:
     ) -> Page:
         """Return up to 1,000 objects under `prefix`, from `token` on, or after a key.
 
-        Raises UnusualError, or StoreUnavailableError.
+        Raises UnusualError, StoreUnavailableError, or StoreError for what botocore must not
+        read either: a listing that is too long, or that might define entities.
         """
         action = f"cannot list {object_url(bucket, prefix)}"
         # Encoded, because XML cannot hold all the characters that a key may have.
@@ -90,9 +91,13 @@ class DirectWire:
         with translated(action, self._endpoint.url):
             with self._ask(self._compose(bucket, query, action)) as answer:
                 self._check_status(answer, action, (200,))
-                body = _read_all(answer, _LONGEST_PAGE_BYTES)
+                body = _read_start(answer, LONGEST_PAGE_BYTES)
+            if len(body) > LONGEST_PAGE_BYTES:
+                raise make_error(TOO_LONG, action, self._endpoint.url)
             try:
                 return parse_page(body)
+            except DocumentTypeError as exc:
+                raise not_s3(action, self._endpoint.url) from exc
             except NotAListingError as exc:
                 raise UnusualError(str(exc)) from exc
 
@@ -225,7 +230,7 @@ class DirectWire:
         """Raises StoreUnavailableError for a store that is busy, UnusualError for other errors."""
         head = answer.head
         if head.status in _BUSY:
-            code = parse_error_code(_read_all(answer, _LONGEST_ERROR_BYTES))
+            code = parse_error_code(_read_start(answer, LONGEST_ERROR_BYTES))
             raise self._busy_error(head, code, action)
         if head.status not in expected:
             raise UnusualError(f"status {head.status}")
@@ -275,15 +280,18 @@ class DirectBody:
                 ) from exc
 
 
-def _read_all(answer: Answer, limit_bytes: int) -> bytes:
-    """Return the body. Raises UnusualError if it makes no sense, and OSError."""
+def _read_start(answer: Answer, limit_bytes: int) -> bytes:
+    """Return the body, or so much of it as shows that it is longer.
+
+    Raises UnusualError if it makes no sense, and OSError.
+    """
     body = bytearray()
-    deadline_s = time.monotonic() + _LONGEST_PAGE_S
+    deadline_s = time.monotonic() + LONGEST_PAGE_S
     try:
         for piece in answer.pieces():
             body += piece
             if len(body) > limit_bytes:
-                raise UnusualError("a very long body")
+                break
             if time.monotonic() > deadline_s:
                 raise TimeoutError("the answer comes too slowly")
     except MalformedAnswerError as exc:

@@ -36,6 +36,10 @@ NOT_S3 = (
     "{endpoint} does not speak S3: its answer cannot be parsed; check --endpoint-url,"
     " and whether the network shows a log-in page",
 )
+TOO_LONG = (
+    StoreError,
+    "{endpoint} sends a listing that is longer than any of S3's; check --endpoint-url",
+)
 OTHER = (StoreError, "the exchange with {endpoint} failed ({reason}); check --endpoint-url")
 _BUSY = (
     StoreUnavailableError,

@@ -13,11 +13,24 @@ from idcfs.store.protocol import StoredObject
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+LONGEST_PAGE_BYTES = 16 << 20
+"""1,000 keys of 1,024 bytes, each written as `%XX`, have 3 MB."""
+
+LONGEST_ERROR_BYTES = 64 * 1024
+"""Of what comes with an error. S3's have a few hundred bytes."""
+
+LONGEST_PAGE_S = 60.0
+"""For the body of a listing or an error. A page of 300 kB takes so long at 5 kB a second."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NotAListingError(Exception):
     """What came is no page of a listing, or one that makes no sense."""
+
+
+class DocumentTypeError(Exception):
+    """What came might define entities, which S3 never does, and is not read at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +42,7 @@ class Page:
 
 
 def parse_page(body: bytes) -> Page:
-    """Read a page of ListObjectsV2. Raises NotAListingError."""
+    """Read a page of ListObjectsV2. Raises NotAListingError, DocumentTypeError."""
     try:
         root = _parse(body)
         space, kind = _split_tag(root.tag)
@@ -49,10 +62,15 @@ def parse_error_code(body: bytes) -> str:
     """Return the code of an answer that is an error; "" where there is none."""
     try:
         root = _parse(body)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, DocumentTypeError):
         return ""
     space, kind = _split_tag(root.tag)
     return root.findtext(f"{space}Code", "") if kind == "Error" else ""
+
+
+def has_document_type(body: bytes) -> bool:
+    """Tell whether an XML document, read as UTF-8, might define entities."""
+    return b"<!DOCTYPE" in body
 
 
 def bare_etag(etag: str) -> str:
@@ -61,9 +79,9 @@ def bare_etag(etag: str) -> str:
 
 
 def _parse(body: bytes) -> Element:
-    """Raises ParseError. A document that might define entities, which S3 never does, is refused."""
-    if b"<!DOCTYPE" in body:
-        raise ElementTree.ParseError("a document type")
+    """Raises ParseError, DocumentTypeError."""
+    if has_document_type(body):
+        raise DocumentTypeError
     # The encoding is given, so that no other can hide the word from the search.
     return ElementTree.fromstring(body, ElementTree.XMLParser(encoding="utf-8"))
 

@@ -41,8 +41,8 @@ class S3Store:
     and the number of tries and the time without progress by `retry`. A server that uses
     up several timeouts in its last try, to connect, to answer and twice for the body,
     takes nearly two minutes in all. An object's bytes that come at 1 KiB a second or more
-    are let come; a page of a listing must be there within a minute. What is asked
-    through botocore is bounded likewise, but for headers and listings that drip in.
+    are let come; a page of a listing must be there within a minute, and is not read beyond
+    16 MiB. What is asked through botocore is bounded likewise, but for headers that drip in.
     """
 
     def __init__(

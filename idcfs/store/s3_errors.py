@@ -1,6 +1,6 @@
 """Which of our errors stands for which of botocore's, in one table.
 
-Imports botocore: only `wire` imports this, and that only when a request has to go
+Imports botocore: only `wire`, and what it is made of, imports this, when a request has to go
 through botocore.
 """
 
@@ -20,6 +20,13 @@ from idcfs.store.failures import Failure, answer_error, make_error, reason_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
+class TooLongError(aws.BotoCoreError):
+    """A listing is longer than any of S3's."""
+
+    fmt = "a very long listing"
+
+
 _UNTRUSTED = (
     StoreError,
     "the certificate of {endpoint} is not trusted; where a proxy inspects TLS, name its"
@@ -35,6 +42,7 @@ _BY_CLASS: tuple[tuple[tuple[type[Exception], ...], Failure], ...] = (
     ((aws.EndpointConnectionError,), failures.UNREACHABLE),
     ((aws.ConnectionError, aws.HTTPClientError, http.HTTPError, OSError), failures.BROKEN),
     ((ResponseParserError,), failures.NOT_S3),
+    ((TooLongError,), failures.TOO_LONG),
     ((Exception,), failures.OTHER),
 )
 

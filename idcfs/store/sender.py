@@ -3,8 +3,9 @@
 Nearly all go directly, which costs a tenth of the processor's time. What the direct way
 cannot send, or has another than the ordinary answer to, is botocore's: proxies, unusual names
 of buckets, errors, redirects, what does not speak S3. It asks (again) and succeeds, or raises
-what there is to tell. A store that is busy, and a network that fails, are told of at
-once: to ask again would only add to the load, or double the time.
+what there is to tell. A store that is busy, a network that fails, and a listing that is too
+long or has a document type are told of at once: to ask again would only add to the load,
+double the time, or bring the same.
 """
 
 from __future__ import annotations

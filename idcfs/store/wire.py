@@ -20,6 +20,7 @@ from botocore.parsers import ResponseParserError
 
 from idcfs.errors import IntegrityError, StoreError, UsageError
 from idcfs.store.bodies import BodyMismatchError, Pace, ended_early
+from idcfs.store.bounded import BoundedSender
 from idcfs.store.checksums import offered_checksums
 from idcfs.store.dialling import find_ca_file
 from idcfs.store.endpoint import object_url
@@ -264,6 +265,9 @@ def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
         raise UsageError(
             f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
         ) from exc
+    # Of the private only this: botocore's session, which knows proxies, certificates, timeouts.
+    sender = BoundedSender(cast("Any", client)._endpoint.http_session)
+    client.meta.events.register("before-send.s3", cast("Any", sender.send))
     client.meta.events.register("response-received.s3.ListObjectsV2", _refuse_web_page)
     client.meta.events.register("response-received.s3", _raise_error)
     return cast("S3Client", client)

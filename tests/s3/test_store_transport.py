@@ -171,8 +171,12 @@ def test_how_long_an_overloaded_store_wants_to_be_left_alone_is_kept() -> None:
         assert caught.value.retry_after_s == 7
 
 
-def test_a_listing_that_drips_in_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("idcfs.store.direct._LONGEST_PAGE_S", 0.05)
+@pytest.mark.parametrize("is_proxied", [False, True])
+def test_a_listing_that_drips_in_is_given_up(
+    is_proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("direct", "bounded"):
+        monkeypatch.setattr(f"idcfs.store.{module}.LONGEST_PAGE_S", 0.05)
 
     def answer(request: Request, _: int) -> None:
         page = listing([f"s/{n}.dcm" for n in range(1000)])
@@ -180,12 +184,14 @@ def test_a_listing_that_drips_in_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         for byte in page:
             request.wfile.write(bytes([byte]))
 
-    with (
-        ScriptedServer(answer) as server,
-        closing(store_at(server.url)) as store,
-        pytest.raises(StoreUnavailableError, match="stopped answering"),
-    ):
-        store.list_prefix("bucket", "s/")
+    with ScriptedServer(answer) as server:
+        if is_proxied:
+            monkeypatch.setenv("http_proxy", server.url)
+        with (
+            closing(store_at("http://store.invalid" if is_proxied else server.url)) as store,
+            pytest.raises(StoreUnavailableError, match="stopped answering"),
+        ):
+            store.list_prefix("bucket", "s/")
 
 
 def test_an_ipv6_address_is_a_server_too() -> None:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idcfs.store.pages import NotAListingError, Page, parse_error_code, parse_page
+from idcfs.store.pages import (
+    DocumentTypeError,
+    NotAListingError,
+    Page,
+    parse_error_code,
+    parse_page,
+)
 from tests.support.scripted import ETAG, listing
 
 
@@ -75,13 +81,19 @@ def test_sizes_that_are_none_are_refused(size: str) -> None:
         b"<html></html>",
         b"<ListBucketResult></ListBucketResult>",
         b"<ListBucketResult><IsTruncated>perhaps</IsTruncated></ListBucketResult>",
-        b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>',
         "<ListBucketResult/>".encode("utf-16"),
     ],
 )
 def test_what_is_no_listing_is_refused(body: bytes) -> None:
     with pytest.raises(NotAListingError):
         parse_page(body)
+
+
+def test_a_document_type_is_refused() -> None:
+    body = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a>&e;</a>'
+    with pytest.raises(DocumentTypeError):
+        parse_page(body)
+    assert parse_error_code(body) == ""
 
 
 @given(st.integers(1, len(listing(["s/a", "s/b"])) - 1))
