@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from idcfs.cache.claims import Claims
 from idcfs.cache.format import prepare_root
 from idcfs.cache.held import Services
-from idcfs.cache.inventory import is_plain
+from idcfs.cache.inventory import LISTINGS, is_plain
 from idcfs.cache.ledger import NoLedger
 from idcfs.cache.listings import decode_listing, encode_listing
 from idcfs.cache.objects import DiskObject
@@ -65,7 +65,7 @@ class DiskCache:
         verify_reads: bool = False,
     ) -> None:
         self.root = root
-        self._listings = root / "listings" / origin
+        self._listings = root / LISTINGS / origin
         self._shared = shared
         self._scratch: ScratchSpace = shared or Scratch(root / "scratch")
         self._claims = Claims(None if shared else root / "claims")

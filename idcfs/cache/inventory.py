@@ -26,6 +26,9 @@ TREES = (PARTIAL, OBJECTS, SUMS)
 """The trees that hold what belongs to objects, each `<ab>/<series UUID>/<name>`. Removed in
 this order: checksums without their object are harmless."""
 
+LISTINGS = "listings"
+"""The tree of what stores hold, each `<origin>/<ab>/<series UUID>`."""
+
 ST_BLOCK_BYTES = 512
 """The unit of `st_blocks`, whatever the file system's own is (stat(2))."""
 
@@ -88,16 +91,25 @@ def remove_series(root: Path, series: SeriesUUID) -> int:
         directory = root / tree / series[:2] / series
         for entry in _files(directory):
             occupied_bytes = _occupied_bytes(entry)
-            try:
-                os.unlink(entry.path)  # noqa: PTH108  # a million of them, without a Path each
-            except FileNotFoundError:
-                continue
-            except OSError as exc:
-                raise CacheError(f"cannot remove {entry.path}: {exc.strerror}") from exc
-            freed_bytes += occupied_bytes
+            if _unlink(entry):
+                freed_bytes += occupied_bytes
         with suppress(OSError):  # not empty: somebody stores anew, or it holds foreign files
             directory.rmdir()
     return freed_bytes
+
+
+def remove_listings(root: Path) -> int:
+    """Remove what is kept of what stores hold, and return of how many series.
+
+    Raises CacheError when something cannot be removed.
+    """
+    removed = 0
+    for origin in _directories(root / LISTINGS):
+        for prefix in _directories(root / LISTINGS / origin):
+            for entry in _files(root / LISTINGS / origin / prefix):
+                if entry.name[:2] == prefix:  # else not ours
+                    removed += _unlink(entry)
+    return removed
 
 
 def is_plain(name: str) -> bool:
@@ -119,6 +131,17 @@ def _files(path: Path) -> list[os.DirEntry[str]]:
             return [entry for entry in entries if entry.is_file(follow_symlinks=False)]
     except OSError:
         return []
+
+
+def _unlink(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a file was there to be removed. Raises CacheError if it cannot be."""
+    try:
+        os.unlink(entry.path)  # noqa: PTH108  # a million of them, without a Path each
+    except FileNotFoundError:
+        return False
+    except OSError as exc:
+        raise CacheError(f"cannot remove {entry.path}: {exc.strerror}") from exc
+    return True
 
 
 def _occupied_bytes(entry: os.DirEntry[str]) -> int:

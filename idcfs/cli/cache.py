@@ -159,21 +159,24 @@ def evict(
 @cache.command()
 @_cache_options
 @click.option("--pinned", is_flag=True, help="Also what is pinned; it is then pinned no more.")
+@click.option("--listings", is_flag=True, help="Also the listings, of pinned series too.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @log_option
-def clear(cache_dir: Path | None, as_json: bool, pinned: bool, yes: bool) -> int:
+def clear(cache_dir: Path | None, as_json: bool, pinned: bool, listings: bool, yes: bool) -> int:
     """Remove all files from the cache, except what is pinned or in use.
 
-    Listings stay: they are small, and right for ever. Nothing is touched that idcfs has
-    not put there.
+    Listings of what the store holds stay: they are small, and those that prove out of date
+    go by themselves. Without them nothing can be read offline. Nothing is touched that idcfs
+    has not put there.
     """
-    from idcfs.cache.inventory import series_on_disk
+    from idcfs.cache.inventory import remove_listings, series_on_disk
 
     with _open(cache_dir) as (cache, ledger):
         totals = ledger.totals()
-        if not yes and totals.series:
+        if not yes and (totals.series or listings):
             _confirm(
-                f"Remove {totals.series:,} series ({human_bytes(totals.bytes)}) from {cache.root}?"
+                f"Remove {totals.series:,} series ({human_bytes(totals.bytes)})"
+                f"{' and all listings' if listings else ''} from {cache.root}?"
             )
         series = {account.series for account in ledger.accounts()}
         series |= {
@@ -183,7 +186,8 @@ def clear(cache_dir: Path | None, as_json: bool, pinned: bool, yes: bool) -> int
         if pinned:
             for each in ledger.pins.all():
                 ledger.pins.remove(each)
-    return _report(evicted, as_json)
+        removed = remove_listings(cache.root) if listings else None
+    return _report(evicted, as_json, removed)
 
 
 @cache.command()
@@ -305,7 +309,8 @@ def _confirm(question: str) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def _report(evicted: Evicted, as_json: bool) -> int:
+def _report(evicted: Evicted, as_json: bool, listings: int | None = None) -> int:
+    """Tell what was removed, with listings if these were to be."""
     complain_of_each(evicted.failures)
     if as_json:
         figures: dict[str, Any] = {
@@ -315,9 +320,14 @@ def _report(evicted: Evicted, as_json: bool) -> int:
             "in_use": evicted.in_use,
             "failed": len(evicted.failures),
         }
+        if listings is not None:
+            figures["listings"] = listings
         click.echo(json.dumps(figures))
     else:
-        click.echo(f"{evicted.series:,} series removed ({human_bytes(evicted.bytes)})")
+        click.echo(
+            f"{evicted.series:,} series removed ({human_bytes(evicted.bytes)})"
+            + ("" if listings is None else f", and {listings:,} listings")
+        )
         if evicted.pinned:
             complain(f"{evicted.pinned:,} series stay because they are pinned (--pinned)")
         if evicted.in_use:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from idcfs.cache import DiskCache
 from idcfs.cache.limits import keep_limits
 from idcfs.cache.opening import open_cache
+from idcfs.model import Instance, Listing
 from tests.support.mounting import DEADLINE_S, Launcher
 from tests.unit.cache.ledgers import BLOCK, on_disk, quiet
 
@@ -109,6 +111,29 @@ def test_clear_asks_and_keeps_what_is_pinned_and_not_ours(idcfs: Idcfs, filled: 
     assert answer(idcfs, "info", where)["pinned_series"] == 0
     assert not on_disk(filled)
     assert foreign.read_text() == "mine"
+
+
+def test_listings_are_cleared_on_demand_only(
+    idcfs: Idcfs, filled: Path, known: dict[str, list[SeriesUUID]]
+) -> None:
+    where, series = f"--cache-dir={filled}", known["lctsc"][0]
+    listing = Listing(series, (Instance("a.dcm", 1, 2, "e"),))
+    for origin in ("aws", "server-x"):
+        cache = DiskCache(filled, origin=origin)
+        cache.put_listing(listing)
+        cache.close()
+    foreign = filled / "listings" / "aws" / series[:2] / "notes.txt"
+    foreign.write_text("mine")
+    assert "listings" not in answer(idcfs, "clear", where, "--yes")
+    assert len(list(filled.glob(f"listings/*/*/{series}"))) == 2
+    done = idcfs("cache", "clear", where, "--listings")
+    assert done.returncode == 2
+    assert "and all listings from" in done.stderr
+    assert answer(idcfs, "clear", where, "--listings", "--yes")["listings"] == 2
+    assert not list(filled.glob(f"listings/*/*/{series}"))
+    assert foreign.read_text() == "mine"
+    done = idcfs("cache", "clear", where, "--listings", "--yes")
+    assert done.stdout == "0 series removed (0 bytes), and 0 listings\n"
 
 
 @pytest.mark.parametrize(("said", "left"), [("n\n", 6), ("y\n", 0)])
