@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,13 @@ _AWS_BUCKET = re.compile("[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 _BUCKET = re.compile("[a-zA-Z0-9][a-zA-Z0-9._-]{2,254}")
 """S3's oldest buckets have names that are not allowed any more."""
+
+
+_ORIGIN_DIGEST_BYTES = 6
+"""Nobody has so many stores that two would share one."""
+
+_ORIGIN_CHARACTERS = 200
+"""Of a server's name in that of a directory, which has 255 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +88,20 @@ def get_endpoint(endpoint_url: str | None, source: Source) -> Endpoint:
 
 
 def origin_of(endpoint_url: str | None, source: Source) -> str:
-    """Return a name for the store, fit for a directory: "aws", "gcs", or a server and its port.
+    """Return a name for the store, fit for a directory.
 
-    Raises UsageError as `get_endpoint` does.
+    That is "aws", "gcs", or a server, its port, and a hash of its URL: a server may have a
+    copy at each of several paths. Raises UsageError as `get_endpoint` does.
     """
     endpoint = get_endpoint(endpoint_url, source)
     if endpoint_url is None:
         return endpoint.source
-    server = urlsplit(endpoint.url).netloc.lower()
-    return "server-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in server)[:200]
+    parts = urlsplit(endpoint.url)
+    server = parts.netloc.lower()
+    url = f"{parts.scheme}://{server}{parts.path}".encode()
+    digest = hashlib.blake2b(url, digest_size=_ORIGIN_DIGEST_BYTES).hexdigest()
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in server)[:_ORIGIN_CHARACTERS]
+    return f"server-{plain}-{digest}"
 
 
 def object_url(bucket: str, key: str) -> str:

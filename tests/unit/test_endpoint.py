@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from idcfs.errors import UsageError
@@ -15,13 +17,28 @@ def test_the_two_public_copies_have_names_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("http://127.0.0.1:8333", "server-127-0-0-1-8333"),
-        ("https://S3.Example.org/", "server-s3-example-org"),
-        ("https://[::1]:9000/sub/path", "server----1--9000"),
+        ("http://127.0.0.1:8333", "server-127-0-0-1-8333-"),
+        ("https://S3.Example.org/", "server-s3-example-org-"),
+        ("https://[::1]:9000/sub/path", "server----1--9000-"),
+        (f"https://{'x' * 300}.org", f"server-{'x' * 200}-"),
     ],
 )
-def test_a_server_is_named_by_host_and_port(url: str, expected: str) -> None:
-    assert origin_of(url, "aws") == expected
+def test_a_server_is_named_by_host_and_port_and_a_hash(url: str, expected: str) -> None:
+    name = origin_of(url, "aws")
+    assert name.startswith(expected)
+    assert re.fullmatch("[0-9a-f]{12}", name.removeprefix(expected))
+    assert len(name) < 256
+
+
+def test_each_store_has_a_name_of_its_own() -> None:
+    urls = ["http://cache/aws", "http://cache/gcs", "http://cache", "https://cache", "http://cache/AWS",
+            "http://cache:81", "http://a.b", "http://a-b", "http://a-b/-"]  # fmt: skip
+    assert len({origin_of(url, "aws") for url in urls}) == len(urls)
+
+
+@pytest.mark.parametrize("url", ["HTTP://Cache/aws", "http://cache/aws/", "http://cache/aws"])
+def test_one_store_has_one_name_for_ever(url: str) -> None:
+    assert origin_of(url, "aws") == "server-cache-5fa173f896e1"
 
 
 def test_what_is_no_url_is_refused() -> None:
