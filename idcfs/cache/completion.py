@@ -140,16 +140,26 @@ class Completion:
 
     def _complete_later(self) -> None:
         with self._lock:
-            if self._find_full() is None:
+            if self._find_full() is None or self._has_thread():
                 return
-            self._is_wanted = True
-            if not self._is_running:
-                self._is_running = True
-                # A process that ends leaves the parts, and whoever opens them next goes on.
-                self._thread = threading.Thread(
-                    target=self._complete_or_note, name=f"check {self._ref.key}", daemon=True
-                )
-                self._thread.start()
+            self._mismatch = None
+        self.complete_now(checked=False)
+
+    def _has_thread(self) -> bool:
+        """Have a thread complete the object. Tell whether there is one: a host may limit them."""
+        if not self._is_running:
+            # A process that ends leaves the parts, and whoever opens them next goes on.
+            thread = threading.Thread(
+                target=self._complete_or_note, name=f"check {self._ref.key}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                logger.debug("checking %s at once: %s", self._ref.key, exc)
+                return False
+            self._thread, self._is_running = thread, True
+        self._is_wanted = True
+        return True
 
     def _complete_or_note(self) -> None:
         while self._goes_on():

@@ -167,8 +167,13 @@ class Filler:
     def _start(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="filler", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="filler", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # a container may have a limit of threads
+            os.close(self._wake)
+            raise AskOtherwiseError("there is no thread to be had") from exc
+        self._thread = thread
 
     def _send(self, order: _Order) -> None:
         self._orders.append(order)

@@ -159,7 +159,9 @@ class S3Store:
         for _ in slices[1:]:
             if not self._spare_threads.acquire(blocking=False):
                 break
-            walking.start_thread(self._spare_threads.release)
+            if not walking.start_thread(self._spare_threads.release):
+                self._spare_threads.release()
+                break
         return walking.finish()
 
     def _list_page(

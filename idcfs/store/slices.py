@@ -7,6 +7,7 @@ from page to page until it ends, whatever the names are.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     Ask = Callable[[str | None, str | None], Page]
     """Asks for a page, given the key that it starts after and a continuation token."""
+
+logger = logging.getLogger(__name__)
 
 _PAGE_KEYS = 1000
 """What one request brings at most."""
@@ -99,8 +102,11 @@ class Walking:
         self._failure: BaseException | None = None
         self._settled = threading.Event()
 
-    def start_thread(self, done: Callable[[], object]) -> None:
-        """Have one more thread walk, which calls `done` at its end."""
+    def start_thread(self, done: Callable[[], object]) -> bool:
+        """Have one more thread walk, which calls `done` at its end. Tell if there is one to be had.
+
+        A container may have a limit of threads. Those that walk already do it all then.
+        """
 
         def run() -> None:
             try:
@@ -109,7 +115,12 @@ class Walking:
                 done()
 
         # A daemon: nobody who gave up on the listing shall wait for it, not even at exit.
-        threading.Thread(target=run, name="idcfs-listing", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="idcfs-listing", daemon=True).start()
+        except RuntimeError as exc:
+            logger.debug("listing with fewer threads: %s", exc)
+            return False
+        return True
 
     def finish(self) -> list[StoredObject]:
         """Walk too, and return what all have found.

@@ -28,6 +28,7 @@ from idcfs.store.s3 import S3Store
 from tests.support.faults import Answer
 from tests.support.proxy import FaultProxy
 from tests.support.scripted import ETAG, Request, ScriptedServer, listing
+from tests.support.threads import no_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,6 +227,31 @@ def test_a_server_that_ignores_start_after_is_listed_page_by_page() -> None:
     with ScriptedServer(answer) as server, closing(quick_store(server.url)) as store:
         listed = store.list_prefix("bucket", "s/", expected=5000)
     assert [o.key for o in listed] == ["s/a.dcm", "s/b.dcm", "s/c.dcm", "s/d.dcm"]
+
+
+def test_where_no_thread_is_to_be_had_a_wide_series_is_listed_by_one() -> None:
+    keys = [f"s/{number:04x}.dcm" for number in range(0, 65536, 30)]
+    together = threading.Event()
+
+    def answer(request: Request, number: int) -> None:
+        after = request.query.get("start-after", "")
+        asked.append(after)
+        if len(set(asked)) > 1:
+            together.set()
+        if must_meet:
+            assert together.wait(10)
+        left = [key for key in keys if key > after]
+        request.send(200, listing(left[:1000]))
+
+    with ScriptedServer(answer) as server, closing(S3Store(endpoint_url=server.url)) as store:
+        asked, must_meet = list[str](), False
+        with no_threads("idcfs-listing") as refused:
+            for _ in range(30):  # more than there are threads to spare
+                assert [o.key for o in store.list_prefix("b", "s/", expected=len(keys))] == keys
+        assert len(refused) == 30
+        together.clear()
+        asked, must_meet = [], True
+        assert len(store.list_prefix("b", "s/", expected=len(keys))) == len(keys)
 
 
 def test_a_listing_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from idcfs.cache import DiskCache, files
 from idcfs.errors import CacheError, IntegrityError
 from idcfs.model import Extent
 from tests.support.stores import make_content, make_ref
+from tests.support.threads import no_threads
 from tests.unit.cache.steps import Meddler, fill, part_of, path_of, unfinished
 
 if TYPE_CHECKING:
@@ -156,18 +157,43 @@ def test_what_proves_wrong_later_gives_its_blocks_back_at_once(
     gc.disable()  # it looks rarely for what holds one another, and a slide has gigabytes
     try:
         cached = cache.open(REF)
-        for unit in cached.missing(REF.whole):
-            writer = cached.writer(unit)
-            assert writer is not None
-            writer.write(memoryview(bytes(unit.length)))
-            writer.commit()
+        fill_units(cached, bytes(len(CONTENT)))
         with pytest.raises(IntegrityError):
             cached.settle()
         cached.close()
-        del cached, writer
+        del cached
         assert not [name for name in open_names() if REF.instance.name in name]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_where_no_thread_is_to_be_had_it_is_checked_at_once(
+    root: Path, cache: DiskCache, monkeypatch: pytest.MonkeyPatch, is_right: bool
+) -> None:
+    monkeypatch.setattr("idcfs.cache.completion._LATER_BYTES", 100)
+    content = CONTENT if is_right else CONTENT[:-1] + b"?"
+    cached = cache.open(REF)
+    with (
+        no_threads("check ") as refused,
+        nullcontext() if is_right else pytest.raises(IntegrityError),
+    ):
+        fill_units(cached, content)
+    assert len(refused) == 1
+    assert path_of(root, REF).exists() is is_right
+    fill_units(cached, CONTENT)
+    cached.settle()
+    assert path_of(root, REF).read_bytes() == CONTENT
+    cached.close()
+
+
+def fill_units(cached: CachedObject, content: bytes) -> None:
+    """Store what is missing, a unit at a time, so that the whole must be checked in the end."""
+    for unit in cached.missing(REF.whole):
+        writer = cached.writer(unit)
+        assert writer is not None
+        writer.write(memoryview(content[unit.offset : unit.end]))
+        writer.commit()
 
 
 def open_names() -> list[str]:

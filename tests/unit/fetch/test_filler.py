@@ -24,6 +24,7 @@ from tests.support.caches import FaultyCache
 from tests.support.mounting import wait_until
 from tests.support.multiplexing import MemoryMultiplexer
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
+from tests.support.threads import no_threads
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
@@ -122,6 +123,22 @@ async def test_a_store_without_a_multiplexer_is_asked_otherwise(
     async with fetching(store, cache, fills_together=True) as fetcher:
         assert await read(fetcher, ref) == SMALL
         assert await read(fetcher, store.add_content(LARGE, "b.dcm")) == LARGE
+
+
+@in_trio
+async def test_while_no_thread_is_to_be_had_others_bring_it(
+    store: MemoryStore, cache: DiskCache, multiplexer: MemoryMultiplexer
+) -> None:
+    refs = [store.add_content(SMALL, f"{number}.dcm") for number in range(3)]
+    async with fetching(store, cache, fills_together=True) as fetcher:
+        with no_threads("filler") as refused:
+            for ref in refs[:2]:
+                assert await read(fetcher, ref) == SMALL
+        assert len(store.gets) == 2
+        assert refused == ["filler"] * 2
+        assert await read(fetcher, refs[2]) == SMALL
+    assert len(store.gets) == 2
+    assert multiplexer.closed
 
 
 @in_trio
