@@ -233,19 +233,28 @@ class _Loop:
         from idcfs.fetch import MAX_TRANSFERS
         from idcfs.store.s3 import S3Store
 
-        self.cache = open_cache(cache_dir, origin=origin).cache
+        # Before the cache, which would have to be closed if this raises.
         self._store = S3Store(
             endpoint_url=endpoint_url, source=source, max_connections=MAX_TRANSFERS
         )
+        self.cache = open_cache(cache_dir, origin=origin).cache
         self._ready = threading.Event()
+        """Set when the loop runs, or has failed to."""
+        self._failure: BaseException | None = None
         self._token: trio.lowlevel.TrioToken
         self._stopping: trio.Event
         self._fetcher: Fetcher
         # A daemon: who forgets to close does not keep the interpreter from ending, and the
         # cache stands a process that ends at any instant.
         self._thread = threading.Thread(target=self._run, name="idcfs-files", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads are to be had
+            self.cache.close()
+            raise
         self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def call(self, function: Callable[[Fetcher], Awaitable[T]]) -> T:
         """Run a function on the loop, and return or raise what it does."""
@@ -262,29 +271,34 @@ class _Loop:
         self._thread.join()
 
     def _run(self) -> None:
-        import trio
+        try:
+            import trio
 
-        trio.run(self._serve)
+            trio.run(self._serve)
+        except BaseException as exc:
+            if self._ready.is_set():
+                raise
+            self._failure = exc
+        finally:
+            self.cache.close()
+            self._ready.set()
 
     async def _serve(self) -> None:
         import trio
 
         from idcfs.fetch import Fetcher
 
-        try:
-            async with trio.open_nursery() as nursery:
-                self._fetcher = Fetcher(store=self._store, cache=self.cache, nursery=nursery)
-                self._token = trio.lowlevel.current_trio_token()
-                self._stopping = trio.Event()
-                self._ready.set()
-                try:
-                    await self._stopping.wait()
-                finally:
-                    nursery.cancel_scope.cancel()
-                    self._store.close()  # ends the pauses between attempts
-                    self._fetcher.close()
-        finally:
-            self.cache.close()
+        async with trio.open_nursery() as nursery:
+            self._fetcher = Fetcher(store=self._store, cache=self.cache, nursery=nursery)
+            self._token = trio.lowlevel.current_trio_token()
+            self._stopping = trio.Event()
+            self._ready.set()
+            try:
+                await self._stopping.wait()
+            finally:
+                nursery.cancel_scope.cancel()
+                self._store.close()  # ends the pauses between attempts
+                self._fetcher.close()
 
 
 class _RemoteFile(io.RawIOBase):
