@@ -25,8 +25,11 @@ class Outage:
     """The time in which no connection can be made; it may begin and end many times. Any thread.
 
     It begins with an operation that gave up for want of a connection, and ends with the first
-    answer of the store, be it a refusal. Meanwhile operations fail at once, but for
-    one in `rest_s`, which tries a single time. With None, it never begins.
+    answer of the store, be it a refusal (403, 404, 412). One that says that the store is
+    overloaded or out of order (408, 429, 500, 502, 503, 504) does not end it: a gateway says so
+    of a store that it cannot reach, and what is overloaded must not be asked for everything at
+    once. Meanwhile operations fail at once, but for one in `rest_s`, which tries a single time.
+    With None, it never begins.
     """
 
     def __init__(

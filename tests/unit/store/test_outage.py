@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from idcfs.errors import ObjectNotFoundError, StoreUnavailableError
+from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.model import Extent
 from idcfs.store.dialling import ConnectTimeoutError, Dialler
+from idcfs.store.failures import answer_error
 from idcfs.store.outage import Outage
 from idcfs.store.retry import RetryPolicy
 from idcfs.store.s3 import S3Store
@@ -94,10 +95,15 @@ def test_its_reason_is_the_newest(outage: Outage) -> None:
 
 @pytest.mark.parametrize(
     ("error", "is_over"),
-    [(ObjectNotFoundError("404"), True), (StoreUnavailableError("stalled"), False)],
+    [
+        *((answer_error(status, "", "", "a", "b"), True) for status in (302, 400, 403, 404, 412)),
+        *((answer_error(status, "", "", "a", "b"), False) for status in (408, 429, 500, 502, 503)),
+        (StoreUnavailableError("stalled"), False),
+    ],
+    ids=str,
 )
 def test_it_ends_with_an_answer_be_it_a_refusal(
-    outage: Outage, clock: Clock, error: Exception, is_over: bool
+    outage: Outage, clock: Clock, error: StoreError, is_over: bool
 ) -> None:
     outage.note(unreachable())
     clock.now_s += 3
