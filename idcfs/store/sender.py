@@ -1,4 +1,4 @@
-"""Chooses how a request is sent: directly, or through boto3's botocore.
+"""Chooses how a request is sent: directly, or through botocore.
 
 Nearly all go directly, which costs a tenth of the processor's time. What the direct way
 cannot send, or has another than the ordinary answer to, is botocore's: proxies, unusual names
