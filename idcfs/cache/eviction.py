@@ -60,14 +60,15 @@ class Eviction:
     """Removes series of one cache directory. One thread at a time.
 
     `note` is told of each series before any of its files is removed, so that the books
-    are set right for it should this process be killed on the way.
+    are set right for it should this process be killed on the way. `accounts` is None where
+    there are no books to be told.
     """
 
     def __init__(
         self,
         root: Path,
         *,
-        accounts: Accounts,
+        accounts: Accounts | None,
         locks: SeriesLocks,
         pins: Pins,
         note: Callable[[SeriesUUID], None],
@@ -83,6 +84,7 @@ class Eviction:
 
         Raises CacheError if the books cannot be used.
         """
+        assert self._accounts is not None
         evicted = Evicted()
         pinned = self._pins.all()
         last: Victim | None = None
@@ -149,8 +151,9 @@ class Eviction:
         if not gone:
             return
         try:
-            with self._accounts.transaction() as book:
-                book.remove(gone)
+            if self._accounts is not None:
+                with self._accounts.transaction() as book:
+                    book.remove(gone)
         finally:
             for series in gone:
                 self._locks.readmit(series)

@@ -243,7 +243,8 @@ def unpin(
 
 @contextmanager
 def _open(cache_dir: Path | None) -> Iterator[OpenCache]:
-    """Open the books of a cache that is there already, and is ours."""
+    """Open a cache that is there already, and is ours, with books that can be used."""
+    from idcfs.cache.counted import usable_books
     from idcfs.cache.opening import open_cache
 
     root = (cache_dir or cache_directory()).absolute()
@@ -251,7 +252,7 @@ def _open(cache_dir: Path | None) -> Iterator[OpenCache]:
         raise UsageError(f"there is no cache at {root}; --cache-dir names another place")
     opened = open_cache(root, background=False)
     try:
-        yield opened
+        yield opened._replace(books=usable_books(opened))
     finally:
         opened.cache.close()
 
