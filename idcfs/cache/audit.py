@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from idcfs.cache.blocks import Blocks
+    from idcfs.cache.partial import PartialFile
     from idcfs.cache.scratch import ScratchSpace
     from idcfs.cache.shared_scratch import SharedScratch
 
@@ -116,9 +117,7 @@ class _Auditor:
         return Damage(self.series, self.name, reason, bad_bytes, dropped)
 
     def drop_file(self, path: Path, status: os.stat_result) -> bool:
-        if self.drop:
-            remove_same(path, status)
-        return self.drop
+        return self.drop and remove_same(path, status)
 
     def drop_blocks(self, blocks: Blocks, bad: list[int]) -> bool:
         """Drop the bad blocks of a whole object alone, if it is not small; tell whether."""
@@ -223,9 +222,7 @@ def _check_partial(auditor: _Auditor) -> Damage | None:
         if not bad:
             return None
         extents = [partial.blocks.extent_of(range(one, one + 1)) for one in bad]
-        if auditor.drop:
-            for one in bad:
-                partial.clear(range(one, one + 1))
+        dropped = auditor.drop and _clear(partial, bad)
     except FileNotFoundError:
         return None
     except (OSError, CacheError) as exc:
@@ -233,8 +230,17 @@ def _check_partial(auditor: _Auditor) -> Damage | None:
     return auditor.damage(
         f"block {bad[0]} is not what was stored",
         sum(map(_length, extents)),
-        dropped=auditor.drop,
+        dropped=dropped,
     )
+
+
+def _clear(partial: PartialFile, bad: list[int]) -> bool:
+    """Count blocks as missing; tell whether the disk, which may be read-only, takes that."""
+    with suppress(OSError, CacheError):
+        for one in bad:
+            partial.clear(range(one, one + 1))
+        return True
+    return False
 
 
 def _length(extent: Extent) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from idcfs.cache.counted import usable_books
 from idcfs.cache.limits import measure_disk, resolve_limits
 from idcfs.cache.opening import open_cache
 
@@ -86,16 +88,19 @@ def measure_cache(
     if not root.exists():
         limits, held, pinned = resolve_limits(disk, 0, cache_size, min_free), 0, 0
     else:
-        cache, books = open_cache(
+        opened = open_cache(
             root, shared=shared, cache_size=cache_size, min_free=min_free, background=False
         )
         try:
+            if not os.access(root, os.W_OK):  # what is not there yet fails by itself
+                return CacheSpace(0, 0, None, 0, 0)
+            books = usable_books(opened, cache_size=cache_size, min_free=min_free)
             limits, held = books.limits(), books.totals().bytes
             others = books.pins.all()
             others = others.difference(series()) if others else others
             pinned = sum(each.bytes for each in books.accounts() if each.series in others)
         finally:
-            cache.close()
+            opened.cache.close()
     room = disk.free_bytes + held - limits.min_free_bytes
     if limits.size_bytes is not None:
         room = min(room, limits.size_bytes)

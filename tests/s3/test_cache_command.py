@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.support.mounting import Launcher
 from tests.unit.cache.ledgers import on_disk
@@ -108,3 +112,38 @@ def test_what_is_pinned_stays_when_more_is_prefetched(
     assert before.items() <= after.items()
     assert sum(after.values()) <= 45_000_000
     assert len(after) == 2, "the pinned series, and the latest"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_read_only_cache_is_examined_and_nothing_in_it_fetched(
+    replica: ServedReplica, tmp_path: Path
+) -> None:
+    series = replica.one("CT", collection_id="lidc_idri")
+    objects = replica.objects_of(series)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    where = f"--cache-dir={disk / 'cache'}"
+    fetch = ["prefetch", series.series_instance_uid, where]
+    fetch.append(f"--endpoint-url={replica.endpoint_url}")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=True)
+    try:
+        run(*fetch, "--cache-size=1G", "--min-free=0")
+        victim = next(disk.glob(f"cache/objects/*/*/{objects[3].name}"))
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        told, complaint = run("cache", "info", where, "--json")
+        assert json.loads(told)["files"] == len(objects)
+        assert "Read-only file system" in complaint
+        assert figures("verify", where)["damaged"] == 0
+        # No limit is asked for what needs no room.
+        done, _ = run(*fetch, "--cache-size=1M")
+        assert f"{len(objects):,} were there" in done
+        _, complaint = run("cache", "clear", where, "--yes", status=1)
+        assert complaint.endswith("holds: Read-only file system\n")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        victim.chmod(0o600)
+        victim.write_bytes(b"damaged")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        checked = figures("verify", where, status=1)
+        assert (checked["damaged"], checked["dropped"]) == (1, 0)
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
