@@ -21,6 +21,9 @@ DEFAULT_SIZE_BYTES = 50 * 10**9
 DEFAULT_MIN_FREE_BYTES = 10**9
 """What is left free on a large disk; on a small one it is `_MIN_FREE_SHARE` of it."""
 
+_LEAST_UNITLESS_BYTES = 10**6
+"""A smaller cache is hardly meant: of a number without a unit the unit was forgotten."""
+
 _SIZE_SHARE = 0.5
 _MIN_FREE_SHARE = 0.05
 
@@ -99,6 +102,16 @@ def parse_amount(text: str, disk_bytes: int) -> int | None:
     raise UsageError(
         f"{text!r} is not a size: write for example 50G, 500MB, 1.5TiB, 80% (of the disk) or none"
     )
+
+
+def check_cache_size(text: str) -> None:
+    """Raise UsageError for what is no size, or lacks its unit: no file fits into 50 bytes."""
+    size_bytes = parse_amount(text, 0)
+    if size_bytes and text.strip().isdecimal() and size_bytes < _LEAST_UNITLESS_BYTES:
+        raise UsageError(
+            f"{text!r} is {size_bytes:,} bytes, too few for any file: write {text.strip()}G for "
+            "gigabytes, or 0 to store nothing"
+        )
 
 
 def resolve_limits(

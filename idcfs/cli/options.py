@@ -209,6 +209,15 @@ class Amount(_Figure):
         parse_amount(text, 0)
 
 
+class CacheSize(Amount):
+    """The same, but for a number that lacks its unit."""
+
+    def _check(self, text: str) -> None:
+        from idcfs.cache.limits import check_cache_size
+
+        check_cache_size(text)
+
+
 class Rate(_Figure):
     """Bytes a second, such as "10MB"."""
 
@@ -236,10 +245,10 @@ def limit_options(command: Command) -> Command:
     )(command)
     return click.option(
         "--cache-size",
-        type=Amount(),
+        type=CacheSize(),
         metavar="SIZE",
-        help="Let the cache take so much: 50G, 500MB, 1.5TiB, 80% of its disk, or none for no"
-        " limit.  [default: 50 GB, or half of what is free]",
+        help="Let the cache take so much: 50G, 500MB, 1.5TiB, 80% of its disk, none for no"
+        " limit, or 0 to store nothing.  [default: 50 GB, or half of what is free]",
     )(command)
 
 

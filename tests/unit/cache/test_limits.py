@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.cache.disk_ledger import DiskLedger
-from idcfs.cache.limits import Disk, Limits, parse_amount, read_kept, resolve_limits
+from idcfs.cache.limits import (
+    Disk,
+    Limits,
+    check_cache_size,
+    parse_amount,
+    read_kept,
+    resolve_limits,
+)
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +76,17 @@ def test_what_was_said_last_holds_for_those_who_say_nothing(root: Path) -> None:
     assert fifth.limits() == Limits(None, 5000)
     for ledger in (first, second, third, fourth, fifth):
         ledger.close()
+
+
+@pytest.mark.parametrize("text", ["5", " 50 ", "999999"])
+def test_a_cache_size_that_lacks_its_unit_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match=f"write {text.strip()}G"):
+        check_cache_size(text)
+
+
+@pytest.mark.parametrize("text", ["0", "0%", "none", "100K", "40000000"])
+def test_a_cache_size_that_makes_sense(text: str) -> None:
+    check_cache_size(text)
 
 
 def test_limits_that_make_no_sense_are_passed_over(

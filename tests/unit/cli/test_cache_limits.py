@@ -19,6 +19,9 @@ def test_a_size_that_is_none_is_a_usage_error(idcfs: Idcfs, tmp_path: Path) -> N
     done = idcfs("prefetch", "rider_pilot", f"--cache-dir={tmp_path / 'c'}", "--cache-size=lots")
     assert done.returncode == 2
     assert "'lots' is not a size" in done.stderr
+    done = idcfs("prefetch", "rider_pilot", f"--cache-dir={tmp_path / 'c'}", "--cache-size=5")
+    assert done.returncode == 2
+    assert "'5' is 5 bytes, too few for any file: write 5G" in done.stderr
     assert not (tmp_path / "c").exists()
 
 
