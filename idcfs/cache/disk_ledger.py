@@ -104,7 +104,11 @@ class DiskLedger:
         """Held by the one thread of this process that uses the shared books."""
 
     def prepare(self) -> None:
-        """Have the books looked into soon, in the background: lost ones take a while to count."""
+        """Keep the limits; look into the books in the background: lost ones take a while to count.
+
+        For who stores nothing, too: what was said is to hold for others from then on.
+        """
+        agree(self._root, *self._wanted, keep=self._keep_limits)
         self._flushing.ask()
 
     # What happens object by object.

@@ -78,7 +78,7 @@ class Books(Ledger, Protocol):
     pins: Pins
 
     def prepare(self) -> None:
-        """Have the books looked into soon, in the background. Never blocks."""
+        """Keep the limits that were said, and have the books looked into in the background."""
         ...
 
     def limits(self) -> Limits:

@@ -96,6 +96,7 @@ def open_cache(
         _enter_shared_mode(root)
     elif background:
         _warn_of_other_hosts(root)
+    if background:
         books.prepare()
     return OpenCache(cache, books)
 

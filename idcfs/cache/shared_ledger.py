@@ -100,7 +100,8 @@ class SharedLedger:
         self._heartbeat.ask()
 
     def prepare(self) -> None:
-        """Nothing: there are no books that could be lost."""
+        """Keep the limits. There are no books that could be lost."""
+        agree(self._root, *self._wanted, keep=self._keep_limits)
 
     # What happens object by object.
 

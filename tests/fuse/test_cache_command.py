@@ -40,3 +40,13 @@ def test_what_is_open_survives_a_clear_and_the_rest_is_fetched_again(
         assert not list(cache.glob("objects/*/*/*"))
         for each in (some, *others):
             assert (directory / each.name).read_bytes() == each.path.read_bytes()
+
+
+def test_limits_said_to_a_mount_that_only_reads_hold_at_once(
+    mount_at: Callable[..., Mount], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with mount_at("--cache-size=1G", "--min-free=2G", cache_dir=cache):
+        done = Launcher().run("cache", "info", "--json", f"--cache-dir={cache}")
+    figures = json.loads(done.stdout)
+    assert (figures["limit_bytes"], figures["min_free_bytes"]) == (10**9, 2 * 10**9)

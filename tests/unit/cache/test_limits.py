@@ -15,6 +15,7 @@ from idcfs.cache.limits import (
     read_kept,
     resolve_limits,
 )
+from idcfs.cache.opening import open_cache
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ def test_what_was_said_last_holds_for_those_who_say_nothing(root: Path) -> None:
     assert fifth.limits() == Limits(None, 5000)
     for ledger in (first, second, third, fourth, fifth):
         ledger.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_limits_hold_for_others_although_nothing_is_stored(root: Path, shared: bool) -> None:
+    said = open_cache(root, shared=shared, cache_size="10M", min_free="5k", keep_limits=True)
+    other = open_cache(root, background=False)
+    assert other.books.limits() == Limits(10_000_000, 5000)
+    other.cache.close()
+    said.cache.close()
 
 
 @pytest.mark.parametrize("text", ["5", " 50 ", "999999"])
