@@ -173,11 +173,13 @@ def clear(cache_dir: Path | None, as_json: bool, pinned: bool, listings: bool, y
 
     with _open(cache_dir) as (cache, ledger):
         totals = ledger.totals()
-        if not yes and (totals.series or listings):
-            _confirm(
-                f"Remove {totals.series:,} series ({human_bytes(totals.bytes)})"
-                f"{' and all listings' if listings else ''} from {cache.root}?"
-            )
+        question = (
+            f"Remove {totals.series:,} series ({human_bytes(totals.bytes)})"
+            f"{' and all listings' if listings else ''} from {cache.root}?"
+        )
+        if not yes and (totals.series or listings) and not _confirms(question):
+            complain("nothing was removed")
+            return 1
         series = {account.series for account in ledger.accounts()}
         series |= {
             each for each, _, _ in series_on_disk(cache.root)
@@ -304,10 +306,10 @@ def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
         yield draw
 
 
-def _confirm(question: str) -> None:
+def _confirms(question: str) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is nobody to ask: --yes says so")
-    click.confirm(question, abort=True, err=True)
+    return click.confirm(question, err=True)
 
 
 def _report(evicted: Evicted, as_json: bool, listings: int | None = None) -> int:

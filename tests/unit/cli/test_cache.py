@@ -148,7 +148,8 @@ def test_on_a_terminal_the_user_decides(settings: Path, filled: Path, said: str,
     os.close(terminal)
     assert "Remove 6 series (86 kB)" in done.stderr
     assert len(on_disk(filled)) == left
-    assert done.returncode == (130 if left else 0)
+    assert done.returncode == (1 if left else 0)
+    assert ("idcfs: nothing was removed" in done.stderr) == bool(left)
 
 
 def test_a_directory_that_is_no_cache_is_refused(idcfs: Idcfs, tmp_path: Path) -> None:
