@@ -63,6 +63,12 @@ def prepare_root(root: Path) -> OSError | None:
     return None
 
 
+def check_directory(root: Path) -> None:
+    """Raise CacheError for a directory that must not be used, and OSError. Writes nothing."""
+    _check_ownership(root)
+    _check_format(root)
+
+
 def _check_ownership(root: Path) -> None:
     """Refuse a directory in which others could replace what is served.
 

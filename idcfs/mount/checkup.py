@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
 from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
+from idcfs.cache.format import check_directory
 from idcfs.cache.opening import open_cache
 from idcfs.catalog.index import Index
 from idcfs.errors import AccessDeniedError, CacheError, IdcfsError, IndexFileError
@@ -34,6 +36,9 @@ _LOW_SPACE_BYTES = 10**9
 """Less free space than this holds hardly one CT study."""
 
 _OTHER_DIRECTORY = "name another directory with --cache-dir, or as cache-dir in config.toml"
+
+_INSTALLED_INDEX = "pip install --upgrade idc-index-data"
+_OTHER_INDEX = "name another file with --index, or leave it out for the index that is installed"
 
 _PROBE_BUCKET = "idc-open-data"
 _PROBE_PREFIX = "00000000-0000-0000-0000-000000000000/"
@@ -78,7 +83,8 @@ def _check_index(index_path: Path | None) -> list[Finding]:
         index = Index.open(index_path)
         age = check_age(index)
     except IndexFileError as exc:
-        return [Finding("index", False, str(exc), "pip install --upgrade idc-index-data")]
+        remedy = _INSTALLED_INDEX if index_path is None else _OTHER_INDEX
+        return [Finding("index", False, str(exc), remedy)]
     return [Finding("index", True, f"{index.release} (version {index.version})"), age]
 
 
@@ -87,13 +93,17 @@ def _check_cache(cache_dir: Path) -> list[Finding]:
     try:
         # Looking must make no cache where there is none: what is there of the path decides.
         place = next(each for each in (cache_dir, *cache_dir.parents) if os.path.lexists(each))
-        if (cache_dir / "CACHEDIR.TAG").exists():
+        free = shutil.disk_usage(place).free
+        is_full = free < _LOW_SPACE_BYTES
+        if place == cache_dir:
+            check_directory(cache_dir)
+        is_cache = (cache_dir / "CACHEDIR.TAG").exists()
+        if is_cache:
             cache = open_cache(cache_dir, background=False).cache
             cache.close()
-            if cache.failure is not None:
+            if cache.failure is not None and not (is_full and os.access(cache_dir, os.W_OK)):
                 raise cache.failure
-        speed = check_speed(place)
-        free = shutil.disk_usage(place).free
+        speed = _check_speed(place)
     except CacheError as exc:
         return [Finding("cache", False, str(exc), _OTHER_DIRECTORY)]
     except OSError as exc:
@@ -101,9 +111,23 @@ def _check_cache(cache_dir: Path) -> list[Finding]:
         return [Finding("cache", False, detail, _OTHER_DIRECTORY)]
     can = "can be written" if place == cache_dir else "can be made"
     detail = f"{cache_dir} {can}, {free / 1e9:.1f} GB are free"
-    enough = free >= _LOW_SPACE_BYTES
-    remedy = f"idcfs cache clear --cache-dir {shlex.quote(str(cache_dir))}, or {_OTHER_DIRECTORY}"
-    return [Finding("cache", enough, detail, remedy), speed]
+    if not is_full:
+        return [Finding("cache", True, detail), *speed]
+    detail = f"{detail}, less than the {_LOW_SPACE_BYTES / 1e9:.0f} GB that it should have"
+    remedy = _OTHER_DIRECTORY
+    if is_cache:
+        remedy = f"idcfs cache clear --cache-dir {shlex.quote(str(cache_dir))}, or {remedy}"
+    return [Finding("cache", False, detail, remedy), *speed]
+
+
+def _check_speed(place: Path) -> list[Finding]:
+    """Check the disk's speed, if it has room for that. Raises OSError."""
+    try:
+        return [check_speed(place)]
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return []
 
 
 def _check_endpoint(endpoint_url: str | None, source: Source) -> list[Finding]:

@@ -7,12 +7,16 @@ import os
 import shutil
 import ssl
 import stat
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
+from idcfs.cache import DiskCache
+from idcfs.cache.scratch import Scratch
 from idcfs.mount import machine
 from idcfs.mount.checkup import examine
 from idcfs.mount.machine import check_allow_other, check_device, check_fusermount
@@ -114,13 +118,39 @@ def test_a_disk_that_is_full(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     found = examined()["cache"]
     assert not found.ok
-    assert found.detail.endswith("0.1 GB are free")
+    assert found.detail.endswith("0.1 GB are free, less than the 1 GB that it should have")
+    assert found.remedy.startswith("name another directory")
+    DiskCache(tmp_path / "cache").close()
+    found = examined()["cache"]
     assert found.remedy.startswith(f"idcfs cache clear --cache-dir {tmp_path}/cache, or ")
+
+
+def test_a_disk_that_takes_nothing_is_full_and_not_refused(
+    examined: Examined, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def take_nothing(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    DiskCache(tmp_path / "cache").close()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    monkeypatch.setattr(tempfile, "TemporaryFile", take_nothing)
+    monkeypatch.setattr(Scratch, "prepare", take_nothing)
+    found = examined()["cache"]
+    assert (found.ok, found.remedy.startswith("idcfs cache clear")) == (False, True)
+
+
+def test_a_directory_that_a_mount_refuses(examined: Examined, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    found = examined(cache_dir=tmp_path / "mine")["cache"]
+    assert (found.ok, found.needed) == (False, True)
+    assert "holds files that are not of idcfs, such as 'thesis.txt'" in found.detail
 
 
 def test_an_index_that_is_none(examined: Examined) -> None:
     found = examined(index_path=Path("/dev/null"))["index"]
-    assert (found.ok, found.remedy) == (False, "pip install --upgrade idc-index-data")
+    assert not found.ok
+    assert found.remedy.startswith("name another file with --index")
 
 
 def test_a_store_that_is_blocked(examined: Examined) -> None:
