@@ -49,6 +49,11 @@ def series_on_disk(root: Path) -> Iterator[tuple[SeriesUUID, int, int]]:
                 yield SeriesUUID(name), size_bytes, files
 
 
+def series_with_directories(root: Path) -> set[SeriesUUID]:
+    """Return the series that have directories in the cache, though maybe nothing in them."""
+    return {each for tree in TREES for each in _series_in(root / tree)}
+
+
 def count_series(root: Path, series: SeriesUUID) -> tuple[int, int]:
     """Return what `series_on_disk` tells of one series: bytes and objects, 0 and 0 for none."""
     size_bytes, files = 0, 0

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from idcfs.cli.bars import drawn_bytes, drawn_series
 from idcfs.cli.console import complain, complain_of_each, human_bytes
 from idcfs.cli.options import Command, NonEmptyPath, index_option, log_option, selection_options
 from idcfs.config import cache_directory
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from idcfs.cache.audit import Damage
@@ -94,8 +95,11 @@ def verify(
         chosen, problems = _choose(identifiers, selected, index_path, "verify")
     checked = Checked()
     damaged: list[Damage] = []
-    with _open(cache_dir) as (cache, ledger):
-        with _progress(_stored_bytes(ledger, chosen)) as observe:
+    with _open(cache_dir) as opened:
+        cache, ledger = opened
+        if chosen is not None:
+            chosen = _of_interest(opened, chosen)
+        with drawn_bytes(_stored_bytes(ledger, chosen)) as observe:
 
             def see(so_far: Checked) -> None:
                 nonlocal checked
@@ -151,8 +155,10 @@ def evict(
 ) -> int:
     """Remove what the cache holds of a selection, except what is pinned or in use."""
     series, problems = _choose(identifiers, selected, index_path, "evict")
-    with _open(cache_dir) as (_, ledger):
-        evicted = _remove(ledger, series, pinned=pinned)
+    with _open(cache_dir) as opened:
+        if pinned:
+            _unpin(opened.books, series)
+        evicted = _remove(opened.books, _of_interest(opened, series))
     return _report(evicted, as_json) or int(bool(problems))
 
 
@@ -184,10 +190,9 @@ def clear(cache_dir: Path | None, as_json: bool, pinned: bool, listings: bool, y
         series |= {
             each for each, _, _ in series_on_disk(cache.root)
         }  # the latest are not in the books
-        evicted = _remove(ledger, sorted(series), pinned=pinned)
         if pinned:
-            for each in ledger.pins.all():
-                ledger.pins.remove(each)
+            _unpin(ledger, ledger.pins.all())
+        evicted = _remove(ledger, sorted(series))
         removed = remove_listings(cache.root) if listings else None
     return _report(evicted, as_json, removed)
 
@@ -208,7 +213,9 @@ def pin(
     """
     series, problems = _choose(identifiers, selected, index_path, "pin")
     with _open(cache_dir) as (_, ledger):
-        changed = sum(ledger.pin(each) for each in series)
+        pinned = ledger.pins.all()
+        with drawn_series([each for each in series if each not in pinned]) as drawn:
+            changed = sum(ledger.pin(each) for each in drawn)
         held = {account.series: account.bytes for account in ledger.accounts()}
     here = [held[each] for each in series if each in held]
     if as_json:
@@ -235,7 +242,7 @@ def unpin(
     """Let a selection go like everything else when the cache needs room."""
     series, problems = _choose(identifiers, selected, index_path, "unpin")
     with _open(cache_dir) as (_, ledger):
-        changed = sum(ledger.pins.remove(each) for each in series)
+        changed = _unpin(ledger, series)
     if as_json:
         click.echo(json.dumps({"series": len(series), "unpinned": changed}))
     else:
@@ -277,33 +284,28 @@ def _choose(
         return catalog.uuids(chosen.rows), chosen.problems
 
 
-def _remove(ledger: Books, series: list[SeriesUUID], *, pinned: bool) -> Evicted:
-    """Evict series, with a progress bar on a terminal."""
-    if pinned:
-        for each in series:
-            ledger.pins.remove(each)
-    if not sys.stderr.isatty():
-        return ledger.evict(series)
-    from tqdm import tqdm
+def _of_interest(opened: OpenCache, series: list[SeriesUUID]) -> list[SeriesUUID]:
+    """Return those of these series of which the cache, or its books, may have something.
 
-    with tqdm(series, unit=" series", dynamic_ncols=True, leave=False) as bar:
-        return ledger.evict(bar)
+    To look for the files of a million series, one by one, takes a minute.
+    """
+    from idcfs.cache.inventory import series_with_directories
+
+    here = series_with_directories(opened.cache.root)
+    if opened.cache.shared is None:
+        here |= {account.series for account in opened.books.accounts()}
+    return [each for each in series if each in here]
 
 
-@contextmanager
-def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Draw a progress bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda done_bytes: None
-        return
-    from tqdm import tqdm
+def _remove(ledger: Books, series: list[SeriesUUID]) -> Evicted:
+    with drawn_series(series) as drawn:
+        return ledger.evict(drawn)
 
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, dynamic_ncols=True, leave=False) as bar:
 
-        def draw(done_bytes: int) -> None:
-            bar.update(done_bytes - bar.n)
-
-        yield draw
+def _unpin(ledger: Books, series: Collection[SeriesUUID]) -> int:
+    """Let series go, and return how many were pinned."""
+    with drawn_series(ledger.pins.all().intersection(series)) as drawn:
+        return sum(ledger.pins.remove(each) for each in drawn)
 
 
 def _confirms(question: str) -> bool:

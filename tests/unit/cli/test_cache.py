@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
+import sqlite3
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from idcfs.cache import DiskCache
 from idcfs.cache.limits import keep_limits
 from idcfs.cache.opening import open_cache
+from idcfs.cache.pins import Pins
 from idcfs.model import Instance, Listing
 from tests.support.mounting import DEADLINE_S, Launcher
 from tests.unit.cache.ledgers import BLOCK, on_disk, quiet
@@ -150,6 +154,47 @@ def test_on_a_terminal_the_user_decides(settings: Path, filled: Path, said: str,
     assert len(on_disk(filled)) == left
     assert done.returncode == (1 if left else 0)
     assert ("idcfs: nothing was removed" in done.stderr) == bool(left)
+
+
+@pytest.mark.parametrize("verb", ["pin", "evict", "verify", "unpin", "clear"])
+def test_progress_is_drawn_on_a_terminal_alone(
+    settings: Path, filled: Path, known: dict[str, list[SeriesUUID]], verb: str
+) -> None:
+    pinned = known["lctsc"][0]
+    Pins(filled).add(pinned)
+    chosen = {"verify": [], "clear": ["--yes", "--pinned"], "unpin": [str(pinned)]}
+    command = Launcher().command(
+        "cache", verb, f"--cache-dir={filled}", *chosen.get(verb, ["rider_pilot"])
+    )
+    terminal, stderr = pty.openpty()  # of no size, as in some containers
+    shown = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=stderr, check=False, timeout=DEADLINE_S
+    )
+    os.close(stderr)
+    drawn = b""
+    with suppress(OSError):  # EIO is the end of a terminal
+        while read := os.read(terminal, 4096):
+            drawn += read
+    os.close(terminal)
+    assert b"%|" in drawn
+    assert b"%|" not in shown.stdout
+    piped = subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert b"%|" not in piped.stdout + piped.stderr
+
+
+def test_what_is_evicted_is_looked_for_among_what_is_there(
+    idcfs: Idcfs, filled: Path, known: dict[str, list[SeriesUUID]]
+) -> None:
+    where = f"--cache-dir={filled}"
+    gone = known["lctsc"][0]
+    shutil.rmtree(filled / "objects" / gone[:2] / gone)  # behind the books' back
+    (untold,) = (filled / "objects").glob(f"*/{known['lctsc'][1]}")
+    done = sqlite3.connect(filled / "ledger" / "accounts.sqlite", isolation_level=None)
+    done.execute("DELETE FROM series WHERE uuid = ?", (untold.name,))
+    done.close()
+    assert answer(idcfs, "evict", where, "lctsc")["series"] == 3
+    assert set(on_disk(filled)) == set(known["rider_pilot"])
+    assert answer(idcfs, "info", where)["series"] == 3
 
 
 def test_a_directory_that_is_no_cache_is_refused(idcfs: Idcfs, tmp_path: Path) -> None:
