@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,8 +103,11 @@ def open_cache(
 
 
 def is_shared_directory(root: Path) -> bool:
-    """Tell whether somebody has said that several hosts share the cache in a directory."""
-    return (root / SHARED / _ON).exists()
+    """Tell whether somebody has said that several hosts share the cache in a directory.
+
+    Never raises: of a directory out of reach, `DiskCache` tells.
+    """
+    return os.path.exists(root / SHARED / _ON)  # noqa: PTH110
 
 
 def _enter_shared_mode(root: Path) -> None:

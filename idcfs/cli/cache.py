@@ -13,7 +13,7 @@ from idcfs.cli.bars import drawn_bytes, drawn_series
 from idcfs.cli.console import complain, complain_of_each, human_bytes
 from idcfs.cli.options import Command, NonEmptyPath, index_option, log_option, selection_options
 from idcfs.config import cache_directory
-from idcfs.errors import UsageError
+from idcfs.errors import CacheError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -257,7 +257,14 @@ def _open(cache_dir: Path | None) -> Iterator[OpenCache]:
     from idcfs.cache.opening import open_cache
 
     root = (cache_dir or cache_directory()).absolute()
-    if not root.is_dir():
+    try:
+        is_there = root.is_dir()
+    except OSError as exc:
+        raise CacheError(
+            f"cannot use the cache directory {root}: {exc.strerror}; "
+            "choose another with --cache-dir"
+        ) from exc
+    if not is_there:
         raise UsageError(f"there is no cache at {root}; --cache-dir names another place")
     opened = open_cache(root, background=False)
     try:

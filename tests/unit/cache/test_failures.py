@@ -15,6 +15,7 @@ import pytest
 
 from idcfs.cache import DiskCache
 from idcfs.cache.audit import verify_cache
+from idcfs.cache.opening import open_cache
 from idcfs.errors import CacheError
 from idcfs.model import Extent, Instance, Listing
 from tests.support.stores import make_content, make_ref, series_uuid
@@ -369,3 +370,9 @@ def test_after_the_end_writing_is_an_error_and_closing_is_not(root: Path, cache:
     with pytest.raises(CacheError):
         start(held, REF.whole)
     assert list((root / "scratch").iterdir()) == []
+
+
+def test_a_directory_out_of_reach(tmp_path: Path) -> None:
+    # Its name is too long: what may not be entered is within root's reach.
+    with pytest.raises(CacheError, match="choose another with --cache-dir"):
+        open_cache(tmp_path / ("x" * 300), background=False)

@@ -205,6 +205,19 @@ def test_a_directory_that_is_no_cache_is_refused(idcfs: Idcfs, tmp_path: Path) -
     assert not home.exists()
 
 
+@pytest.mark.parametrize("verb", ["info", "verify", "clear"])
+def test_a_cache_that_is_out_of_reach_is_told_of_in_one_line(
+    idcfs: Idcfs, tmp_path: Path, verb: str
+) -> None:
+    root = tmp_path / ("x" * 300)  # out of root's reach, too
+    done = idcfs("cache", verb, f"--cache-dir={root}")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"idcfs: cannot use the cache directory {root}: File name too long; "
+        "choose another with --cache-dir\n"
+    )
+
+
 @pytest.mark.parametrize("verb", ["evict", "pin", "unpin"])
 def test_nothing_chosen_is_a_usage_error(idcfs: Idcfs, filled: Path, verb: str) -> None:
     done = idcfs("cache", verb, f"--cache-dir={filled}")
