@@ -194,6 +194,7 @@ def prefetch(
         from_dir=from_dir.absolute() if from_dir else None,
         only_examine=recheck and dry_run,
         streaming=_streaming(command, recheck, exec_remove, batch_size, download_dir, from_dir),
+        ends_at_second_signal=True,
     )
     keep_off_mounts(request.download_dir, request.cache_dir)
     catalog = Catalog.open(index_path)

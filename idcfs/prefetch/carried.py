@@ -130,6 +130,7 @@ class CarriedStore:
                 "nothing here knows their checksums",
                 len(self._believed),
             )
+            self._believed.clear()  # who is interrupted closes it twice
         self._remote.close()
 
     def _scan(self) -> None:

@@ -68,10 +68,13 @@ class SeriesCommands:
         self._outcome = outcome
         self._note = note
         self._scope = trio.CancelScope()
+        self._ending: trio.Process | None = None
 
     def stop(self) -> None:
-        """End the command that runs, and start no other."""
+        """End the command that runs, and start no other. Told again, kill it."""
         self._scope.cancel()
+        if self._ending is not None:
+            _send(self._ending, signal.SIGKILL)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Finished]:
@@ -122,9 +125,15 @@ class SeriesCommands:
             check=False,
             env={**os.environ, "SERIES_DIR": str(directory), "SERIES_UUID": series.uuid},
             start_new_session=True,  # Ctrl-C comes by `stop`, to all that the shell has started
-            deliver_cancel=_end,
+            deliver_cancel=self._end,
         )
         return process.returncode
+
+    async def _end(self, process: trio.Process) -> None:
+        self._ending = process
+        _send(process, signal.SIGTERM)
+        await trio.sleep(_ENDING_S)
+        _send(process, signal.SIGKILL)
 
     def _remove(self, directory: Path, listing: Listing) -> None:
         """Remove the series' files, and what directories that leaves empty. Raises OSError."""
@@ -136,9 +145,6 @@ class SeriesCommands:
                 directory = directory.parent
 
 
-async def _end(process: trio.Process) -> None:
+def _send(process: trio.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    await trio.sleep(_ENDING_S)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)

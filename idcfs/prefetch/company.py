@@ -57,7 +57,8 @@ def bring_together(
     shares = Shares(placed)
     merged = Merged(outcome, observe, note)
     own = Outcome(0, 0)
-    with noted_signals(own), ExitStack() as stack:
+    ends_at_second = request.ends_at_second_signal
+    with noted_signals(own, ends_at_second=ends_at_second), ExitStack() as stack:
         companions = _start_some((request.processes or 1) - 1, stack, shares, merged)
         request = replace(request, processes=len(companions) + 1)
         for number, each in enumerate(companions, 1):

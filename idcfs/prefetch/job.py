@@ -81,6 +81,8 @@ class PrefetchRequest:
     """How many share the work; None for as many as there are processors, where that pays."""
     streaming: Streaming | None = None
     """What is done with each series in `download_dir`, and in what batches they come."""
+    ends_at_second_signal: bool = False
+    """Whether a second SIGINT or SIGTERM ends the process, whatever holds it up."""
 
 
 def find_present(request: PrefetchRequest, placed: Iterator[tuple[Series, str]]) -> Iterator[int]:
@@ -117,8 +119,8 @@ def run_prefetch(
     """Bring the files of all series, and tell in `outcome` what came of it.
 
     `placed` are series and their directories in path order, `layout` gives those that the
-    template gives. SIGINT and SIGTERM end it in order: files under way are dropped, complete
-    ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
+    template gives. SIGINT and SIGTERM end it in order, and soon: files under way are dropped,
+    complete ones stay. Raises CacheError if there is no cache directory to be had, UsageError for a
     bad endpoint, a directory that cannot be read or a report that cannot be written.
     """
     request = replace(request, processes=process_count(request, outcome))
@@ -173,12 +175,13 @@ def bring_series(
         fills=request.download_dir is None and not (cache.shared or is_remote(request.cache_dir)),
         integrity_tries=INTEGRITY_TRIES if request.from_dir is None else 1,
         patience_policy=PatiencePolicy() if request.from_dir is None else NO_PATIENCE,
+        ends_at_second_signal=request.ends_at_second_signal,
     )
     try:
         if request.streaming is None or request.download_dir is None:
             trio.run(bring, placed)
         else:
-            with noted_signals(outcome):
+            with noted_signals(outcome, ends_at_second=request.ends_at_second_signal):
                 _stream(
                     request.streaming, request.download_dir, placed, target, outcome, bring, note
                 )
@@ -234,6 +237,7 @@ async def prefetch(
     integrity_tries: int = INTEGRITY_TRIES,
     commands: SeriesCommands | None = None,
     patience_policy: PatiencePolicy = NO_PATIENCE,
+    ends_at_second_signal: bool = False,
 ) -> None:
     """Bring the files of all series to `target`; see `run_prefetch`.
 
@@ -275,7 +279,7 @@ async def prefetch(
         )
         try:
             stopped = [pipeline] if commands is None else [pipeline, commands]
-            await services.start(stop_at_signal, stopped, outcome)
+            await services.start(stop_at_signal, stopped, outcome, ends_at_second_signal)
             services.start_soon(_watch, outcome, meter, patience, observe)
             services.start_soon(_steer, outcome, meter, concurrency, limiters.objects)
             if commands is None:

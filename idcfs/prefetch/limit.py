@@ -42,12 +42,13 @@ class RateLimit:
         bytes_per_s: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.slice_bytes = max(bytes_per_s // _SLICES_A_SECOND, 1)
         self._bytes_per_s = bytes_per_s
         self._clock = clock
-        self._sleep = sleep
+        self._ended = threading.Event()
+        self._sleep = sleep or self._ended.wait
         self._lock = threading.Lock()
         self._free_at_s = clock()
 
@@ -58,6 +59,10 @@ class RateLimit:
             self._free_at_s = max(self._free_at_s, now_s) + count / self._bytes_per_s
             wait_s = self._free_at_s - now_s
         self._sleep(wait_s)
+
+    def end(self) -> None:
+        """Hold nobody up any more."""
+        self._ended.set()
 
 
 class LimitedStore(PassingStore):
@@ -90,3 +95,8 @@ class LimitedStore(PassingStore):
                 sink(piece)
 
         super().get_extent(bucket, key, extent, limited, etag=etag, offered=offered)
+
+    def close(self) -> None:
+        """See `ObjectStore.close`."""
+        self._limit.end()
+        super().close()

@@ -15,6 +15,7 @@ from idcfs.errors import (
     AccessDeniedError,
     CacheError,
     IdcfsError,
+    StoreError,
     StoreUnavailableError,
 )
 from idcfs.model import Instance, ObjectRef
@@ -84,11 +85,18 @@ class Pipeline:
     """Told of each series, and its directory, once all its files are there."""
     _failed_in_a_row: int = 0
     _was_unavailable: bool = False
+    _is_stopped: bool = False
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def stop(self) -> None:
-        """End early: what is under way is dropped, what is complete stays."""
+        """End early: what is under way is dropped, what is complete stays.
+
+        The store is closed: a thread that waits for one gone silent would hold up the end, as
+        none is left alone with a file of the user's.
+        """
+        self._is_stopped = True
         self._scope.cancel()
+        self.meter.close()
 
     async def run(self, placed: Placed) -> None:
         """Bring the files of all series, in the order given. Failures are in the outcome.
@@ -136,6 +144,8 @@ class Pipeline:
                 try:
                     instances = await self._instances(listed)
                 except Exception as exc:
+                    if self._cut_off(exc):
+                        return
                     series, instances = listed.series, []
                     self.listed(series, series.instance_count or 0)
                     reason = _explain(exc, series.prefix)
@@ -197,6 +207,8 @@ class Pipeline:
                     )
                     brought = await self.patience.insist(bring)
                 except Exception as exc:
+                    if self._cut_off(exc):
+                        return
                     self._end(listed, instance, "failed", reason=_explain(exc, ref.url))
                     self._judge(exc)
                 else:
@@ -228,6 +240,10 @@ class Pipeline:
         self.outcome.count(ending)
         self.note(ending)
 
+    def _cut_off(self, exc: Exception) -> bool:
+        """Tell whether it failed because all was stopped: then it has not been tried."""
+        return self._is_stopped and isinstance(exc, StoreError)
+
     def _judge(self, exc: Exception) -> None:
         """Give up if an error, or the last ones together, would meet every file."""
         if isinstance(exc, (StoreUnavailableError, AccessDeniedError, CacheError)):
@@ -237,7 +253,7 @@ class Pipeline:
         if self._failed_in_a_row >= self.hopeless_failures or _is_full(exc):
             self.outcome.gave_up = _reason(exc)
             self.outcome.out_of_reach |= isinstance(exc, StoreUnavailableError)
-            self.stop()
+            self._scope.cancel()
 
 
 def _take(placed: Placed, count: int) -> list[tuple[Series, str]]:

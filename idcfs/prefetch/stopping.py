@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_GRACE_S = 2.0
+"""From a second signal to the end, whatever holds it up. `make` and `timeout` send two at once."""
+
+_INTERRUPTED = 130
+
 
 class Stoppable(Protocol):
     """Something under way on the trio thread."""
@@ -25,7 +31,7 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def noted_signals(outcome: Outcome) -> Iterator[None]:
+def noted_signals(outcome: Outcome, *, ends_at_second: bool) -> Iterator[None]:
     """Only note a signal, where no trio runs that `stop_at_signal` could be part of.
 
     Between two batches it would else kill the process, and the report would lack its end.
@@ -35,7 +41,7 @@ def noted_signals(outcome: Outcome) -> Iterator[None]:
         return
 
     def note(*_: object) -> None:
-        outcome.interrupted = True
+        _note(outcome, ends_at_second=ends_at_second)
 
     former = [(number, signal.signal(number, note)) for number in _SIGNALS]
     try:
@@ -46,9 +52,16 @@ def noted_signals(outcome: Outcome) -> Iterator[None]:
 
 
 async def stop_at_signal(
-    stopped: Sequence[Stoppable], outcome: Outcome, *, task_status: trio.TaskStatus[None]
+    stopped: Sequence[Stoppable],
+    outcome: Outcome,
+    ends_at_second: bool,
+    *,
+    task_status: trio.TaskStatus[None],
 ) -> None:
-    """Stop all of them at a signal, or at once if one was noted. Runs until cancelled."""
+    """Stop all of them at a signal, or at once if one was noted. Runs until cancelled.
+
+    With `ends_at_second`, another one ends the process in any case.
+    """
     if not _signals_are_ours():
         task_status.started()
         return
@@ -57,13 +70,27 @@ async def stop_at_signal(
         if outcome.interrupted:
             _stop(stopped)
         async for _ in signals:
-            outcome.interrupted = True
+            _note(outcome, ends_at_second=ends_at_second)
             _stop(stopped)
 
 
 def _stop(stopped: Sequence[Stoppable]) -> None:
     for each in stopped:
         each.stop()
+
+
+def _note(outcome: Outcome, *, ends_at_second: bool) -> None:
+    if outcome.interrupted and ends_at_second:
+        ending = threading.Timer(_GRACE_S, _end_at_once)
+        ending.daemon = True
+        ending.start()
+    outcome.interrupted = True
+
+
+def _end_at_once() -> None:
+    """End like one that is killed: the next run takes over what is left."""
+    os.write(2, b"idcfs: ended at the second signal; the same command goes on from here\n")
+    os._exit(_INTERRUPTED)
 
 
 def _signals_are_ours() -> bool:

@@ -5,8 +5,9 @@ Imports botocore: only `wire` imports this.
 
 from __future__ import annotations
 
+import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from botocore.parsers import ResponseParserError
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest, AWSResponse
     from botocore.httpsession import URLLib3Session
     from urllib3 import HTTPResponse
+    from urllib3.connection import HTTPConnection
+
+    from idcfs.store.sockets import Sockets
 
 _READ_BYTES = 256 * 1024
 """At most so much is taken from the socket at once; less where less has come."""
@@ -35,8 +39,14 @@ class BoundedSender:
     Bodies of objects are left to who asked for them.
     """
 
-    def __init__(self, session: URLLib3Session) -> None:
+    def __init__(self, session: URLLib3Session, sockets: Sockets) -> None:
+        """`sockets` gets all that the session makes."""
         self._session = session
+        # Shared with urllib3's managers, which make their pools by it.
+        classes: dict[str, Any] = cast("Any", session)._pool_classes_by_scheme
+        for scheme, kind in classes.items():
+            told = _telling(kind.ConnectionCls, sockets)
+            classes[scheme] = type(kind.__name__, (kind,), {"ConnectionCls": told})
 
     def send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
         """Answer botocore's `before-send`, which then sends nothing itself.
@@ -61,6 +71,24 @@ class BoundedSender:
                 raise ResponseParserError("a document type")
         answer.raw = _Whole(content)
         return answer
+
+
+def _telling(kind: type[HTTPConnection], sockets: Sockets) -> type[HTTPConnection]:
+    """Return a class of connections that puts its sockets among `sockets`, once they connected."""
+
+    class Telling(kind):  # type: ignore[misc,valid-type]  # which it is, is seen only now
+        def _new_conn(self) -> socket.socket:
+            made: socket.socket = super()._new_conn()
+            sockets.add(made)
+            return made
+
+        def connect(self) -> None:
+            super().connect()
+            # TLS has taken the place of the plain one, but for that within TLS to a proxy.
+            if isinstance(self.sock, socket.socket):
+                sockets.add(self.sock)
+
+    return Telling
 
 
 class _Whole:

@@ -16,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 if TYPE_CHECKING:
     from idcfs.store.connections import ByteStream, Server
+    from idcfs.store.sockets import Sockets
 
 _CA_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 """Name a file of certificates to trust in place of the system's. botocore knows the first
@@ -51,7 +52,10 @@ def is_proxied(server: Server) -> bool:
 class Dialler:
     """Opens connections. Thread-safe."""
 
-    def __init__(self, *, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(
+        self, *, sockets: Sockets, connect_timeout_s: float, read_timeout_s: float
+    ) -> None:
+        self._sockets = sockets
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
 
@@ -70,9 +74,8 @@ class Dialler:
         return stream
 
     def _connect(self, server: Server) -> socket.socket:
-        address = (server.host, server.port)
         try:
-            plain = socket.create_connection(address, timeout=self._connect_timeout_s)
+            plain = self._connect_to_any(server)
         except TimeoutError as exc:
             raise ConnectTimeoutError("no connection in time") from exc
         except UnicodeError as exc:  # of a host name that cannot be encoded
@@ -83,10 +86,44 @@ class Dialler:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return plain
 
+    def _connect_to_any(self, server: Server) -> socket.socket:
+        """Do what `socket.create_connection` does, with sockets that can be shut down meanwhile."""
+        failure = OSError("its name stands for no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            server.host, server.port, type=socket.SOCK_STREAM
+        ):
+            try:
+                plain = socket.socket(family, kind, protocol)
+            except OSError as exc:  # of a family that this machine does not have
+                failure = exc
+                continue
+            try:
+                self._sockets.add(plain)
+                plain.settimeout(self._connect_timeout_s)
+                plain.connect(address)
+            except OSError as exc:
+                failure = exc
+                plain.close()
+            except BaseException:
+                plain.close()
+                raise
+            else:
+                return plain
+        raise failure
+
     def _start_tls(self, plain: socket.socket, server: Server) -> ssl.SSLSocket:
         """Speak TLS over `plain`, and make sure that it is `server` at the other end."""
         try:
-            return self._tls.wrap_socket(plain, server_hostname=server.host)
+            stream = self._tls.wrap_socket(
+                plain, server_hostname=server.host, do_handshake_on_connect=False
+            )
+            try:
+                self._sockets.add(stream)
+                stream.do_handshake()
+            except BaseException:
+                stream.close()
+                raise
+            return stream
         except TimeoutError as exc:
             raise ConnectTimeoutError("no TLS in time") from exc
         except ssl.SSLCertVerificationError:

@@ -32,6 +32,7 @@ from idcfs.store.pages import (
     parse_error_code,
     parse_page,
 )
+from idcfs.store.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,12 @@ class DirectWire:
     ) -> None:
         self._endpoint = endpoint
         self._read_timeout_s = read_timeout_s
-        dialler = Dialler(connect_timeout_s=connect_timeout_s, read_timeout_s=read_timeout_s)
+        self._sockets = Sockets()
+        dialler = Dialler(
+            sockets=self._sockets,
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
         self._pool = Pool(dial=dialler.dial, most_idle=max_connections)
         self._buckets: dict[str, tuple[Server, str] | None] = {}
         self._met: dict[tuple[str, str], tuple[UnusualError | StoreError, float]] = {}
@@ -179,8 +185,9 @@ class DirectWire:
         return self._pool.find_idle(server)
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, and break off what is under way over the others."""
         self._pool.close()
+        self._sockets.shut()
 
     def _compose(self, bucket: str, target: str, action: str, headers: str = "") -> Asked:
         """Write a GET. Raises UnusualError."""

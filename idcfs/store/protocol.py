@@ -91,7 +91,10 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Close idle connections. The store must not be used afterwards."""
+        """Hang up, and have what is under way, in any thread, end soon by StoreUnavailableError.
+
+        The store must not be used afterwards. Harmless when done twice.
+        """
         ...
 
 

@@ -144,7 +144,7 @@ class S3Store:
         return self._get_sender().make_multiplexer(lambda: not self._outage.is_on, self._outage.end)
 
     def close(self) -> None:
-        """Close idle connections, and end pauses between attempts."""
+        """See `ObjectStore.close`. Pauses between attempts end too."""
         self._closed.set()
         with self._sender_lock:
             if self._sender is not None:
@@ -223,7 +223,8 @@ class S3Store:
         # Quick once the sender is there, so the lock is never held for long by two.
         with self._sender_lock:
             if self._closed.is_set():
-                raise StoreError("the object store was closed")
+                # What had come is as good as before: who keeps some of it shall do so.
+                raise StoreUnavailableError("the object store was closed")
             if self._sender is None:
                 from idcfs.store.sender import Sender
 

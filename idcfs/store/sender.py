@@ -14,6 +14,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from idcfs.errors import StoreUnavailableError
 from idcfs.store.asked import UnusualError
 from idcfs.store.direct import DirectWire
 
@@ -68,6 +69,7 @@ class Sender:
         self._listings, self._bodies = _Kind(), _Kind()
         self._wire: Wire | None = None
         self._wire_lock = threading.Lock()
+        self._is_closed = False
 
     def list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
@@ -124,9 +126,10 @@ class Sender:
         )
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, and break off what is under way over the others."""
         self._direct.close()
         with self._wire_lock:
+            self._is_closed = True
             if self._wire is not None:
                 self._wire.close()
 
@@ -145,6 +148,8 @@ class Sender:
 
     def _get_wire(self) -> Wire:
         with self._wire_lock:
+            if self._is_closed:
+                raise StoreUnavailableError("the object store was closed")
             if self._wire is None:
                 from idcfs.store.wire import Wire
 

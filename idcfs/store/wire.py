@@ -28,6 +28,7 @@ from idcfs.store.failures import not_s3
 from idcfs.store.pages import Page, bare_etag
 from idcfs.store.protocol import StoredObject
 from idcfs.store.s3_errors import translated
+from idcfs.store.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +85,8 @@ class Wire:
             response_checksum_validation="when_required",
             user_agent_extra="idcfs",
         )
-        self._client = _create_client(endpoint, config)
+        self._sockets = Sockets()
+        self._client = _create_client(endpoint, config, self._sockets)
 
     def list_page(
         self, bucket: str, prefix: str, start_after: str | None, token: str | None
@@ -188,8 +190,9 @@ class Wire:
             )
 
     def close(self) -> None:
-        """Close idle connections."""
+        """Close idle connections, and break off what is under way over the others."""
         self._client.close()
+        self._sockets.shut()
 
 
 class S3Body:
@@ -254,7 +257,7 @@ class S3Body:
             return False  # All bytes are here: how the connection ended does not matter.
 
 
-def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
+def _create_client(endpoint: Endpoint, config: Config, sockets: Sockets) -> S3Client:
     # Unsigned reading needs no profile, and must not fail because AWS_PROFILE names
     # one that does not exist on this machine.
     session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
@@ -267,7 +270,7 @@ def _create_client(endpoint: Endpoint, config: Config) -> S3Client:
             f"cannot set up a connection to {endpoint.url}: {' '.join(str(exc).split())}"
         ) from exc
     # Of the private only this: botocore's session, which knows proxies, certificates, timeouts.
-    sender = BoundedSender(cast("Any", client)._endpoint.http_session)
+    sender = BoundedSender(cast("Any", client)._endpoint.http_session, sockets)
     client.meta.events.register("before-send.s3", cast("Any", sender.send))
     client.meta.events.register("response-received.s3.ListObjectsV2", _refuse_web_page)
     client.meta.events.register("response-received.s3", _raise_error)

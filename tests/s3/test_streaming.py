@@ -133,6 +133,32 @@ def test_ctrl_c_ends_the_command_and_what_it_started(
     assert [name for name in prefetch.files() if name.endswith(".dcm")]
 
 
+def test_a_second_ctrl_c_kills_a_command_that_does_not_end(
+    replica: ServedReplica, prefetch: Prefetch, tmp_path: Path
+) -> None:
+    told = tmp_path / "pid"
+    process = subprocess.Popen(
+        prefetch.command(
+            selected(replica, COLLECTION),
+            f"--download-dir={prefetch.root}",
+            f"--exec=trap 'touch {tmp_path}/termed' TERM; echo $$ >{told}; "
+            "while :; do sleep 0.1; done",
+        ),
+        env=prefetch.launcher.environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the command runs")
+    process.send_signal(signal.SIGINT)
+    wait_until((tmp_path / "termed").exists, "it was told to end")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == 130, err
+    assert "idcfs: interrupted" in err
+    assert not Path(f"/proc/{told.read_text().strip()}").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

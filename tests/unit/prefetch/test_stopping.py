@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
+
+import pytest
 
 from idcfs.prefetch.batches import Streaming
 from idcfs.prefetch.job import PrefetchRequest, run_prefetch
@@ -53,3 +57,24 @@ def test_a_signal_between_batches_ends_all_in_order(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "here").rglob("*.dcm")} == set(contents[0])
     last = (tmp_path / "report").read_text().splitlines()[-1]
     assert json.loads(last)["summary"]["interrupted"]
+
+
+HELD_UP = """
+import os, signal, time
+from idcfs.prefetch.outcome import Outcome
+from idcfs.prefetch.stopping import noted_signals
+
+with noted_signals(Outcome(0, 0), ends_at_second={}):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(4)
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_second_signal_ends_what_is_held_up(ends: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELD_UP.format(ends)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (130 if ends else 0), done.stderr
+    assert ("ended at the second signal" in done.stderr) == ends
