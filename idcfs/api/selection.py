@@ -10,7 +10,7 @@ from idcfs.api.figures import human_bytes
 from idcfs.api.prefetching import run
 from idcfs.api.query import Query
 from idcfs.api.tables import html_table
-from idcfs.api.writing import replacing
+from idcfs.api.writing import written
 from idcfs.catalog.citations import IDC_PUBLICATION
 from idcfs.catalog.manifest import write_manifest
 from idcfs.cite.formatted import format_citations
@@ -98,7 +98,7 @@ class Selection:
         self, path: str | os.PathLike[str], *, source: Source = "aws", commands: bool = False
     ) -> None:
         """Write `manifest` to a file, whole or not at all. Raises OSError."""
-        with replacing(Path(path).resolve()) as file:
+        with written(Path(path)) as file:
             file.writelines(self._manifest_lines(source, commands))
 
     def cite(self) -> Attribution:

@@ -8,9 +8,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from idcfs.descriptors import names_descriptor, open_descriptor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
+
+
+@contextmanager
+def written(path: Path) -> Iterator[TextIO]:
+    """Open a file, a device or a pipe to be written; see `replacing` for files.
+
+    What a path such as /dev/stdout stands for is written to as it is open. Raises OSError.
+    """
+    if names_descriptor(path):
+        with os.fdopen(open_descriptor(path), "w", encoding="utf-8") as file:
+            yield file
+    elif path.exists() and not path.is_file():
+        with path.open("w") as file:
+            yield file
+    else:
+        with replacing(path.resolve()) as file:
+            yield file
 
 
 @contextmanager

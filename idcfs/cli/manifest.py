@@ -13,6 +13,7 @@ import click
 from idcfs.cli.console import complain, complain_of_each
 from idcfs.cli.options import NonEmptyPath, index_option, log_option, selection_options
 from idcfs.config import cache_directory
+from idcfs.descriptors import names_descriptor
 from idcfs.errors import StoreError, UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
@@ -119,7 +120,7 @@ def manifest(
         lines = write_manifest((series for series, _ in placed), source, commands=commands)
     with _opened(script or output) as file:
         file.writelines(lines)
-    if script and script.is_file():
+    if script and script.is_file() and not names_descriptor(script):
         mode = script.stat().st_mode
         script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may run it
     return int(bool(chosen.problems))
@@ -147,18 +148,14 @@ def _file_lines(remote: Remote, placed: Iterator[Series], problems: list[str]) -
 @contextmanager
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Open what is to be written; a regular file only appears when all of it is there."""
-    from idcfs.api.writing import replacing
+    from idcfs.api.writing import written
 
     if output is None or str(output) == "-":
         yield sys.stdout
         sys.stdout.flush()
         return
     try:
-        if output.exists() and not output.is_file():
-            with output.open("w") as file:  # a device or a pipe
-                yield file
-            return
-        with replacing(output.resolve()) as file:
+        with written(output) as file:
             yield file
     except OSError as exc:
         raise UsageError(f"cannot write {output}: {exc.strerror}") from exc

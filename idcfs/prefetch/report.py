@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from idcfs.descriptors import names_descriptor, open_descriptor
 from idcfs.errors import UsageError
 from idcfs.prefetch.outcome import Failure
 
@@ -47,12 +48,16 @@ class ReportFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Empty the file, or make it. Raises UsageError."""
+        """Empty the file, or make it; what /dev/stdout and the like stand for stays as it is.
+
+        Raises UsageError.
+        """
         self._path = path
         self.failure: Failure | None = None
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(path, flags, 0o666)
+            opened = names_descriptor(path)
+            self._fd = open_descriptor(path) if opened else os.open(path, flags, 0o666)
         except OSError as exc:
             raise UsageError(f"cannot write the report {path}: {exc.strerror}") from exc
 

@@ -224,6 +224,22 @@ def test_a_manifest_replaces_its_file_at_once(idcfs: Idcfs, tmp_path: Path) -> N
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
+@pytest.mark.parametrize("option", ["--output", "--script"])
+def test_a_manifest_to_dev_stdout_keeps_what_its_file_held(
+    settings: Path, tmp_path: Path, option: str
+) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text("old\n")
+    mode = path.stat().st_mode
+    with path.open("a") as file:
+        command = Launcher().command("manifest", RIDER, option, "/dev/stdout")
+        subprocess.run(command, stdout=file, check=True)
+    first, *others = path.read_text().splitlines()
+    assert first == "old"
+    assert others
+    assert path.stat().st_mode == mode
+
+
 def test_a_manifest_that_cannot_be_written_is_reported(idcfs: Idcfs, tmp_path: Path) -> None:
     done = idcfs("manifest", RIDER, "--output", str(tmp_path / "no" / "m.txt"))
     assert done.returncode == 2
