@@ -49,6 +49,9 @@ class Report:
     nothing had come in the end."""
     replaced_files: int = 0
     """Those of the fetched that were there and not right."""
+    copied_files: int = 0
+    """Files that were not there, and were copied from the cache."""
+    copied_bytes: int = 0
 
     @property
     def is_complete(self) -> bool:
@@ -62,7 +65,7 @@ class Report:
         told = [f"{each.subject}: {each.reason}" for each in self.failures[:1]]
         told += [f"gave up: {self.gave_up}"] if self.gave_up else []
         told += [WAY_ROUND] if self.out_of_reach else []
-        done = self.fetched_files + self.present_files
+        done = self.fetched_files + self.copied_files + self.present_files
         raise IncompletePrefetchError(
             f"{done:,} of {self.total_files:,} files are there, {len(self.failures):,} failures: "
             + "; ".join(told),
@@ -113,6 +116,8 @@ def run(
         time.monotonic() - started_s,
         outcome.out_of_reach,
         outcome.replaced_files,
+        outcome.copied_files,
+        outcome.copied_bytes,
     )
 
 

@@ -78,10 +78,14 @@ def drawn_progress() -> Iterator[Observer]:
 
 def sum_up_fetched(outcome: Outcome) -> str:
     """Return the summary of a prefetch."""
-    replaced = outcome.replaced_files
+    replaced, copied = outcome.replaced_files, outcome.copied_files
     return (
         f"{outcome.fetched_files:,} files fetched ({human_bytes(outcome.fetched_bytes)}), "
         + (f"{replaced:,} of them in place of wrong ones, " if replaced else "")
+        + (
+            f"{copied:,} copied from the cache ({human_bytes(outcome.copied_bytes)}), "
+            * bool(copied)
+        )
         + f"{outcome.present_files:,} were there already ({human_bytes(outcome.present_bytes)}), "
         f"{outcome.failed_files:,} failed"
     )

@@ -48,7 +48,7 @@ def copy_cached(
             check = read_through(
                 cached, ref, lambda chunk: None if is_shared else _write(fd, chunk), verify_content
             )
-        return Brought(False, check.checksum)
+        return Brought(False, check.checksum, copied=True)
     except (CacheError, IntegrityError):
         cached.discard(ref.whole)
         return None

@@ -31,11 +31,13 @@ class Brought:
     """An object that is where it was wanted."""
 
     fetched: bool
-    """Whether anything of it came from the store; otherwise it was there."""
+    """Whether anything of it came from the store; otherwise it was there, or in the cache."""
     checksum: Checksum | None
     """What its content was held against besides its length; None for nothing."""
     replaced: bool = False
     """Whether something else was in its place."""
+    copied: bool = False
+    """Whether it was not there, and came from the cache."""
 
 
 class Receiving:

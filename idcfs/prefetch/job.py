@@ -306,8 +306,7 @@ async def _steer(
     outcome: Outcome, meter: MeteredStore, concurrency: Concurrency, transfers: trio.CapacityLimiter
 ) -> None:
     while True:
-        files = outcome.fetched_files + outcome.present_files
-        done = outcome.fetched_bytes + meter.bytes_under_way + files * FILE_BYTES
+        done = outcome.fetched_bytes + meter.bytes_under_way + outcome.done_files * FILE_BYTES
         limit = concurrency.note(trio.current_time(), done)
         if limit != transfers.total_tokens:
             logger.debug("%d transfers at once from now on", limit)

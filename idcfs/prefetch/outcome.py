@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from idcfs.model import Checksum, Series, SeriesUUID
 
-Told = Literal["fetched", "replaced", "present", "failed"]
-"""What becomes of a file; `replaced` was there and not right, `present` was right."""
+Told = Literal["fetched", "replaced", "copied", "present", "failed"]
+"""What becomes of a file; `replaced` was there and not right, `present` was right, and `copied`
+was not there, but in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,9 @@ class Outcome:
     present_files: int = 0
     """Files that were there already, and right."""
     present_bytes: int = 0
+    copied_files: int = 0
+    """Files that were not there and came from the cache."""
+    copied_bytes: int = 0
     failures: list[Failure] = field(default_factory=list)
     failed_files: int = 0
     """Files that the failures stand for: a series that cannot be listed counts as all of its."""
@@ -90,13 +94,16 @@ class Outcome:
         if ending.told == "failed":
             self.failed_files += ending.file_count
             self.failures.append(Failure(ending.subject, ending.reason or ""))
-        elif ending.told != "present":
+        elif ending.told == "present":
+            self.present_files += 1
+            self.present_bytes += ending.size_bytes or 0
+        elif ending.told == "copied":
+            self.copied_files += 1
+            self.copied_bytes += ending.size_bytes or 0
+        else:
             self.fetched_files += 1
             self.fetched_bytes += ending.size_bytes or 0
             self.replaced_files += ending.told == "replaced"
-        else:
-            self.present_files += 1
-            self.present_bytes += ending.size_bytes or 0
 
     def tell_untried(self) -> None:
         """Add to the reason for giving up, once all has ended, what was not tried for it."""
@@ -112,12 +119,12 @@ class Outcome:
     @property
     def done_files(self) -> int:
         """Files that are where they belong."""
-        return self.fetched_files + self.present_files
+        return self.fetched_files + self.copied_files + self.present_files
 
     @property
     def done_bytes(self) -> int:
         """Their bytes."""
-        return self.fetched_bytes + self.present_bytes
+        return self.fetched_bytes + self.copied_bytes + self.present_bytes
 
     @property
     def untried_files(self) -> int:

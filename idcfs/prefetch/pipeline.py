@@ -267,6 +267,8 @@ def _ref(listed: _Listed, instance: Instance) -> ObjectRef:
 def _tell(brought: Brought) -> Told:
     if brought.replaced:
         return "replaced"
+    if brought.copied:
+        return "copied"
     return "fetched" if brought.fetched else "present"
 
 

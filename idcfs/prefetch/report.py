@@ -84,6 +84,8 @@ class ReportFile:
             "fetched_files": outcome.fetched_files,
             "fetched_bytes": outcome.fetched_bytes,
             "replaced_files": outcome.replaced_files,
+            "copied_files": outcome.copied_files,
+            "copied_bytes": outcome.copied_bytes,
             "present_files": outcome.present_files,
             "present_bytes": outcome.present_bytes,
             "failed_files": outcome.failed_files,

@@ -22,6 +22,7 @@ import trio
 import trio.testing
 
 from idcfs.cache import DiskCache, units
+from idcfs.cli.prefetch_figures import sum_up_fetched
 from idcfs.errors import AccessDeniedError, ObjectNotFoundError, StoreUnavailableError
 from idcfs.fetch import streams
 from idcfs.fetch.units import Filled, fill_units
@@ -228,7 +229,12 @@ async def test_what_the_cache_holds_is_copied_from_it_and_not_fetched(bench: Ben
     assert bench.files() == {f"d/{name}": content for name, content in made.items()} | {
         "d/large.dcm": large
     }
-    assert (outcome.fetched_files, outcome.present_files) == (1, 3)
+    assert (outcome.fetched_files, outcome.copied_files, outcome.present_files) == (1, 3, 0)
+    told = (
+        "1 files fetched (1 kB), 3 copied from the cache (9.44 MB), 0 were there already (0 bytes)"
+    )
+    assert sum_up_fetched(outcome).startswith(told)
+    assert (outcome.done_files, outcome.is_complete) == (4, True)
     assert [key.split("/")[1] for key, _ in bench.store.gets] == ["1.dcm"]
     copy = bench.root / "d/0.dcm"
     (kept,) = (bench.base / "cache/objects").rglob("0.dcm")
