@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from idcfs.cli.options import log_option
 from idcfs.cli.settings import OptionNames, Settings, take_variables
 from idcfs.config import read_config
 from idcfs.errors import IdcfsError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _COMMANDS = {
     "mount": "Show IDC, or a selection of it, as a directory tree.",
@@ -39,6 +43,7 @@ _COMMANDS = {
 """Name and summary of each command; its code is imported only when it is called."""
 
 
+_STDOUT = "standard output"
 _INTERRUPTED = 130
 _DUCKDB_INTERRUPTED = "Query interrupted"
 """What DuckDB makes of a KeyboardInterrupt that meets it in the middle of a query."""
@@ -97,9 +102,19 @@ def main() -> None:
     except BrokenPipeError:
         status = _leave_stdout()
     except OSError as exc:
-        complain(f"cannot write to standard output: {exc.strerror}")
-        status = _leave_stdout()
+        status = _leave_full(exc)
     sys.exit(status)
+
+
+class _StandardOutput(io.FileIO):
+    """Names itself where it cannot be written to: the error comes out of any command."""
+
+    def write(self, content: Buffer, /) -> int:
+        try:
+            return super().write(content)
+        except OSError as exc:
+            exc.filename = _STDOUT
+            raise
 
 
 def _mend_streams() -> None:
@@ -116,8 +131,14 @@ def _mend_streams() -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123  # for good
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if type(sys.stdout) is io.TextIOWrapper:  # and not what takes the place of it in tests
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_StandardOutput(sys.stdout.fileno(), "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            line_buffering=sys.stdout.line_buffering,
+            write_through=sys.stdout.write_through,
+        )
 
 
 def _run() -> int:
@@ -136,6 +157,8 @@ def _run() -> int:
     except BrokenPipeError:
         return _leave_stdout()
     except OSError as exc:
+        if exc.filename == _STDOUT:
+            return _leave_full(exc)
         where = f" ({exc.filename})" if exc.filename else ""
         complain(f"{exc.strerror or exc}{where}; --log-level debug shows what needed it")
         _tell_traceback()
@@ -151,6 +174,11 @@ def _run() -> int:
         _tell_traceback()
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _leave_full(exc: OSError) -> int:
+    complain(f"cannot write to {_STDOUT}: {exc.strerror}")
+    return _leave_stdout()
 
 
 def _leave_stdout() -> int:

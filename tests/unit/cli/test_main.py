@@ -13,7 +13,7 @@ import pytest
 from idcfs.cli import main as main_module
 from idcfs.cli.main import idcfs_command
 from idcfs.errors import IdcfsError, MountError, UsageError
-from tests.support.mounting import REPOSITORY
+from tests.support.mounting import REPOSITORY, Launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,3 +173,27 @@ def test_every_summary_is_that_of_its_command() -> None:
         command = idcfs_command.get_command(ctx, name)
         assert command is not None
         assert command.name == name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["size", "rider_pilot"],
+        ["manifest", "rider_pilot"],
+        ["manifest"],
+        ["query", "SELECT * FROM index LIMIT 9000", "--format", "csv"],
+        ["tables"],
+        ["--help"],
+    ],
+)
+def test_a_full_standard_output_is_named(settings: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
+        done = subprocess.run(
+            Launcher().command(*arguments),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "idcfs: cannot write to standard output: No space left on device\n"
