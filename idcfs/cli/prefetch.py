@@ -178,6 +178,10 @@ def prefetch(
         if from_dir is None:
             raise UsageError("say what to fetch: a collection, a patient, … or --where")
         selected = _all_listed(from_dir)
+    if report_path is not None and str(report_path) == "-":
+        raise UsageError(
+            "--report takes a file, as the summary goes to standard output: name one, or /dev/fd/3"
+        )
     request = PrefetchRequest(
         download_dir=download_dir.absolute() if download_dir else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),

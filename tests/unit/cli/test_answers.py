@@ -247,6 +247,12 @@ def test_a_manifest_that_cannot_be_written_is_reported(idcfs: Idcfs, tmp_path: P
     assert idcfs("manifest", RIDER, "--output", "/dev/full").returncode == 2
 
 
+def test_a_report_does_not_go_where_the_summary_goes(idcfs: Idcfs) -> None:
+    done = idcfs("prefetch", RIDER, "--dry-run", "--report", "-")
+    assert done.returncode == 2
+    assert "--report takes a file" in done.stderr
+
+
 SQL = (
     "SELECT 'a' AS text, 1 AS number, NULL AS nothing, DATE '2020-01-02' AS day, "
     "[1, 2] AS list, 'x,\"y' AS odd, 'nan'::DOUBLE AS nan"
