@@ -116,6 +116,10 @@ def tell_outcome(outcome: Outcome, summary: str) -> int:
     if outcome.out_of_reach:
         complain(WAY_ROUND)
     if outcome.interrupted:
-        complain(f"interrupted with {left:,} files to go; the same command goes on from here")
+        left_series = outcome.commands_left
+        unseen = f" and {left_series:,} series left to the command" if left_series else ""
+        complain(
+            f"interrupted with {left:,} files to go{unseen}; the same command goes on from here"
+        )
         return _INTERRUPTED
     return int(not outcome.is_complete)

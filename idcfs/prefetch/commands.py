@@ -84,6 +84,7 @@ class SeriesCommands:
             nursery.start_soon(self._serve, finished)
 
             def take(series: Series, directory: str, listing: Listing) -> None:
+                self._outcome.commands_left += 1
                 # A file that was on its way when all was stopped may still end its series.
                 with suppress(trio.BrokenResourceError):
                     to_run.send_nowait((series, directory, listing))
@@ -106,12 +107,14 @@ class SeriesCommands:
                     await trio.to_thread.run_sync(self._remove, directory, listing)
                 self._done.add(series.uuid)
                 self._outcome.commands_done += 1
+                self._outcome.commands_left -= 1
                 return
             ended = f"status {status}" if status > 0 else f"signal {-status}"
             reason = f"the command ended with {ended}; its files stay in {directory}"
         except OSError as exc:
             reason = f"{exc.filename or self._streaming.command}: {exc.strerror}"
         self._outcome.commands_failed += 1
+        self._outcome.commands_left -= 1
         ending = failed_series(series, reason, 0, str(directory))
         self._outcome.count(ending)
         self._note(ending)

@@ -83,6 +83,8 @@ class Outcome:
     """Series on which the user's command has ended well."""
     commands_failed: int = 0
     """Series on which it has not. Their files are there."""
+    commands_left: int = 0
+    """Series that are there and that it has not seen, or not to its end."""
     skipped_series: int = 0
     """Series on which it had ended well before. They are not among the files."""
     out_of_reach: bool = False

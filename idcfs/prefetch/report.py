@@ -92,6 +92,7 @@ class ReportFile:
             "untried_files": outcome.untried_files,
             "commands_done": outcome.commands_done,
             "commands_failed": outcome.commands_failed,
+            "commands_left": outcome.commands_left,
             "skipped_series": outcome.skipped_series,
             "complete": outcome.is_complete,
             "interrupted": outcome.interrupted,

@@ -126,6 +126,8 @@ def test_ctrl_c_ends_the_command_and_what_it_started(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    left = int(err.partition(" files to go and ")[2].split()[0])
+    assert 1 <= left <= len(uuids(replica)), err
     started = Path(f"/proc/{told.read_text().strip()}/stat")
     wait_until(
         lambda: not started.exists() or started.read_text().split()[2] == "Z", "its child is gone"
