@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from idcfs.cli.console import complain, complain_of_each
-from idcfs.cli.options import NonEmptyPath, index_option, log_option, selection_options
+from idcfs.cli.options import (
+    NonEmptyPath,
+    index_option,
+    is_flag_given,
+    log_option,
+    selection_options,
+)
 from idcfs.config import cache_directory
 from idcfs.descriptors import names_descriptor
 from idcfs.errors import StoreError, UsageError
@@ -104,6 +110,8 @@ def manifest(
         raise UsageError("--script takes the place of --output and --s5cmd: say one of them")
     if lists_files and (script or commands):
         raise UsageError("--files takes the place of --script and --s5cmd: say one of them")
+    if not script and is_flag_given("dir_template"):
+        raise UsageError("--dir-template says where a script puts files: name it with --script")
     catalog = Catalog.open(index_path)
     chosen = choose(catalog, identifiers, selected)
     complain_of_each(chosen.problems)

@@ -252,6 +252,15 @@ def limit_options(command: Command) -> Command:
     )(command)
 
 
+def is_flag_given(name: str) -> bool:
+    """Tell whether a parameter of the command under way was given as a flag.
+
+    What a variable or the configuration says may be meant for other commands.
+    """
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
+
+
 def log_option(command: Command) -> Command:
     """Add `--log-level`, before or behind the command's name; it takes effect at once."""
     return click.option(

@@ -14,6 +14,7 @@ from idcfs.cli.options import (
     Rate,
     endpoint_options,
     index_option,
+    is_flag_given,
     limit_options,
     log_option,
     selection_options,
@@ -178,6 +179,11 @@ def prefetch(
         if from_dir is None:
             raise UsageError("say what to fetch: a collection, a patient, … or --where")
         selected = _all_listed(from_dir)
+    if not (download_dir or from_dir) and is_flag_given("dir_template"):
+        raise UsageError(
+            "--dir-template says where files go in --download-dir, and the cache knows no such"
+            " places: name that too"
+        )
     if report_path is not None and str(report_path) == "-":
         raise UsageError(
             "--report takes a file, as the summary goes to standard output: name one, or /dev/fd/3"

@@ -253,6 +253,21 @@ def test_a_report_does_not_go_where_the_summary_goes(idcfs: Idcfs) -> None:
     assert "--report takes a file" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(["prefetch", "--dry-run"], "--download-dir"), (["manifest"], "--script")],
+)
+def test_a_template_without_a_place_is_a_usage_error(
+    idcfs: Idcfs, command: list[str], option: str
+) -> None:
+    done = idcfs(*command, RIDER, "--dir-template=%nonsense")
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert done.stderr.count("\n") == 1
+    # A variable may be meant for a mount.
+    assert idcfs(*command, RIDER, IDCFS_DIR_TEMPLATE="%PatientID").returncode == 0
+
+
 SQL = (
     "SELECT 'a' AS text, 1 AS number, NULL AS nothing, DATE '2020-01-02' AS day, "
     "[1, 2] AS list, 'x,\"y' AS odd, 'nan'::DOUBLE AS nan"
