@@ -62,7 +62,7 @@ class Report:
         """Raise IncompletePrefetchError, with this report, unless every file is there."""
         if self.is_complete:
             return
-        told = [f"{each.subject}: {each.reason}" for each in self.failures[:1]]
+        told = [each.line for each in self.failures[:1]]
         told += [f"gave up: {self.gave_up}"] if self.gave_up else []
         told += [WAY_ROUND] if self.out_of_reach else []
         done = self.fetched_files + self.copied_files + self.present_files

@@ -136,6 +136,8 @@ def manifest(
 
 def _file_lines(remote: Remote, placed: Iterator[Series], problems: list[str]) -> Iterator[str]:
     """Yield a line for each file; series that cannot be listed are told, and become problems."""
+    from idcfs.prefetch.outcome import Failure
+
     with closing(remote), ThreadPoolExecutor(_LISTERS) as lister:
 
         def lines_of(series: Series) -> list[str] | StoreError:
@@ -147,7 +149,7 @@ def _file_lines(remote: Remote, placed: Iterator[Series], problems: list[str]) -
         while some := list(itertools.islice(placed, 8 * _LISTERS)):
             for series, lines in zip(some, lister.map(lines_of, some), strict=True):
                 if isinstance(lines, StoreError):
-                    problems.append(f"series {series.uuid}: {lines}")
+                    problems.append(Failure(f"series {series.uuid}", str(lines)).line)
                     complain(problems[-1])
                 else:
                     yield from lines

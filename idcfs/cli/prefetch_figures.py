@@ -102,7 +102,7 @@ def sum_up_examined(outcome: Outcome) -> str:
 def tell_outcome(outcome: Outcome, summary: str) -> int:
     """Print what failed, the summary and what to do next; return the exit status."""
     for failure in outcome.failures:
-        complain(f"{failure.subject}: {failure.reason}")
+        complain(failure.line)
     click.echo(summary)
     if outcome.commands_done or outcome.commands_failed or outcome.skipped_series:
         failed = f"; it failed on {outcome.commands_failed:,}" if outcome.commands_failed else ""

@@ -22,6 +22,11 @@ class Failure:
     reason: str
     """One line."""
 
+    @property
+    def line(self) -> str:
+        """Both in one line, the subject once."""
+        return self.reason if self.subject in self.reason else f"{self.subject}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
