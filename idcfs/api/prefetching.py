@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from idcfs.api.figures import human_bytes
 from idcfs.errors import WAY_ROUND, IdcfsError
@@ -155,9 +155,14 @@ def _shown(
     else:
         from tqdm.auto import tqdm
 
-        with tqdm(unit="B", unit_scale=True, leave=False) as bar:
+        with ExitStack() as stack:
+            bar: tqdm[NoReturn] | None = None
 
             def draw(figures: Progress) -> None:
+                nonlocal bar
+                if bar is None:  # which is drawn at once, and without a total is none
+                    bar = tqdm(total=figures.total_bytes, unit="B", unit_scale=True, leave=False)
+                    stack.enter_context(bar)
                 bar.total = figures.total_bytes
                 bar.n = figures.done_bytes
                 bar.set_postfix_str(f"{figures.done_files:,}/{figures.total_files:,} files")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -54,19 +54,22 @@ def drawn_progress() -> Iterator[Observer]:
 
     # A terminal may say that it is 0 by 0, in containers for one: tqdm would draw nothing.
     sized = all(os.get_terminal_size(sys.stderr.fileno()))
-    with (
-        logging_redirect_tqdm(),
-        tqdm(
-            unit="B",
-            unit_scale=True,
-            dynamic_ncols=sized,
-            ncols=None if sized else _COLUMNS,
-            nrows=None if sized else _ROWS,
-            leave=False,
-        ) as bar,
-    ):
+    with logging_redirect_tqdm(), ExitStack() as stack:
+        bar: tqdm[NoReturn] | None = None
 
         def draw(outcome: Outcome, bytes_under_way: int) -> None:
+            nonlocal bar
+            if bar is None:  # which is drawn at once, and without a total is none
+                bar = tqdm(
+                    total=outcome.total_bytes,
+                    unit="B",
+                    unit_scale=True,
+                    dynamic_ncols=sized,
+                    ncols=None if sized else _COLUMNS,
+                    nrows=None if sized else _ROWS,
+                    leave=False,
+                )
+                stack.enter_context(bar)
             bar.total = outcome.total_bytes
             bar.n = min(outcome.done_bytes + bytes_under_way, outcome.total_bytes)
             bar.set_postfix_str(

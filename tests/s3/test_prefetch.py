@@ -446,6 +446,7 @@ def test_a_bar_is_drawn_on_a_terminal_only(replica: ServedReplica, prefetch: Pre
     count = len(expected(replica, COLLECTION))
     assert f"/{count} files" in drawn.decode()
     assert "B/s" in drawn.decode()
+    assert drawn.decode().lstrip("\r ").startswith("0%|"), drawn[:80]
     assert out.startswith(f"{count} files fetched")
 
 
