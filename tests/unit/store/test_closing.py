@@ -67,18 +67,35 @@ class Asking:
         assert isinstance(self.error, StoreUnavailableError), self.error
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("ask", [get, list_, find_checksums])
+@pytest.mark.parametrize(
+    ("ask", "scheme"),
+    # A handshake within botocore ends by its timeout of 5 s.
+    [(get, "http"), (get, "https"), (list_, "http"), (list_, "https"), (find_checksums, "http")],
+)
 def test_who_waits_for_an_answer(
     silent: socket.socket, ask: Callable[[S3Store], object], scheme: str
 ) -> None:
-    if ask is find_checksums and scheme == "https":
-        pytest.skip("within botocore, a handshake ends by its timeout of 5 s")
     store = S3Store(endpoint_url=f"{scheme}://127.0.0.1:{port_of(silent)}")
     asking = Asking(store, ask)
     peer, _ = silent.accept()
     with peer:
         assert peer.recv(1)  # it has asked, or begun to speak TLS
+        store.close()
+        asking.check_ends()
+
+
+@pytest.mark.parametrize("ask", [get, list_, find_checksums])
+def test_who_waits_for_a_proxy(
+    silent: socket.socket, ask: Callable[[S3Store], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port_of(silent)}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    store = S3Store(endpoint_url="http://store.invalid")
+    asking = Asking(store, ask)
+    peer, _ = silent.accept()
+    with peer:
+        assert peer.recv(1)
         store.close()
         asking.check_ends()
 
