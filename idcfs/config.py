@@ -110,6 +110,11 @@ class Said:
     table: str
     """The table that it stands in: `mount`, `mounts.lung`; "" on top."""
 
+    @property
+    def place(self) -> str:
+        """The file and the table, as messages name them."""
+        return f"{self.path} [{self.table}]" if self.table else str(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:

@@ -11,7 +11,15 @@ import click
 
 from idcfs.cli.console import complain, printable
 from idcfs.cli.options import log_option
-from idcfs.cli.settings import SECTION_USERS, Settings, for_click, option_names
+from idcfs.cli.settings import (
+    MOUNTPOINT,
+    SECTION_USERS,
+    Settings,
+    find_mountpoint,
+    find_variable,
+    for_click,
+    option_names,
+)
 from idcfs.config import PATH_VARIABLE, cache_directory, config_paths, unknown
 from idcfs.errors import UsageError
 
@@ -74,19 +82,21 @@ def _settings_of(
     for name in commands:
         said = settings.config.said(name, section)
         for key, option in settings.known[name].items():
-            found.setdefault(key, _setting_of(option, said.get(key)))
-        if section is not None and (where := said.get("mountpoint")) is not None:
-            found = {"mountpoint": _Setting(where.value, "file", _place(where)), **found}
+            if key not in found:
+                found[key] = _setting_of(option, key, said.get(key))
+        argument = find_mountpoint(settings.known.command(name))
+        if argument is not None and (where := said.get(MOUNTPOINT)) is not None:
+            found = {MOUNTPOINT: _setting_said(argument, MOUNTPOINT, where), **found}
     return found
 
 
-def _setting_of(option: click.Option, said: Said | None) -> _Setting:
-    for variable in option.envvar or ():
-        if text := os.environ.get(variable):
-            return _checked(option, text, _Setting(text, "environment", variable))
+def _setting_of(option: click.Option, key: str, said: Said | None) -> _Setting:
+    if (variable := find_variable(option)) is not None:
+        text = os.environ[variable]
+        _check(option, text, variable)
+        return _Setting(text, "environment", variable)
     if said is not None:
-        value = for_click(option, said.value)
-        return _checked(option, value, _Setting(value, "file", _place(said)))
+        return _setting_said(option, key, said)
     if option.opts[0] == "--cache-dir":
         return _Setting(str(cache_directory()), "default", "")
     default = option.default if isinstance(option.default, str | int | float) else None
@@ -95,18 +105,19 @@ def _setting_of(option: click.Option, said: Said | None) -> _Setting:
     return _Setting(default, "default", "")
 
 
-def _checked(option: click.Option, value: object, setting: _Setting) -> _Setting:
-    """Return the setting. Raises UsageError, which names its place, if it makes no sense."""
+def _setting_said(parameter: click.Parameter, key: str, said: Said) -> _Setting:
+    value = for_click(parameter, said)
+    _check(parameter, value, f"{said.place}: {key}")
+    return _Setting(value, "file", said.place)
+
+
+def _check(parameter: click.Parameter, value: object, where: str) -> None:
+    """Raise UsageError, which names the place, if a value makes no sense."""
     ctx = click.Context(click.Command("show"))
     try:
-        option.type_cast_value(ctx, option.value_from_envvar(ctx) or value)
+        parameter.type_cast_value(ctx, parameter.value_from_envvar(ctx) or value)
     except click.BadParameter as exc:
-        raise UsageError(f"{setting.where}: {option.opts[0]}: {exc.message}") from exc
-    return setting
-
-
-def _place(said: Said) -> str:
-    return f"{said.path} [{said.table}]" if said.table else str(said.path)
+        raise UsageError(f"{where}: {exc.message}") from exc
 
 
 def _complain_of_variables(settings: Settings) -> None:

@@ -15,7 +15,7 @@ import idcfs
 from idcfs.cli.console import complain
 from idcfs.cli.mount_helper import from_mount_fuse
 from idcfs.cli.options import log_option
-from idcfs.cli.settings import OptionNames, Settings, take_variables
+from idcfs.cli.settings import OptionNames, Settings, find_origin, take_variables
 from idcfs.config import read_config
 from idcfs.errors import IdcfsError
 
@@ -145,7 +145,10 @@ def _run() -> int:
     try:
         status = idcfs_command.main(standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
+        if isinstance(exc, click.BadParameter) and (origin := find_origin(exc)) is not None:
+            complain(f"{origin}: {exc.message}")  # how to write flags would not help
+        else:
+            exc.show()
         return exc.exit_code
     except IdcfsError as exc:
         complain(str(exc))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from idcfs.config import Config, Said, Value
+    from idcfs.config import Config, Said
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -26,7 +30,10 @@ _NO_SETTINGS = ("help", "version", SECTION)
 SECTION_USERS = ("mount", "prefetch")
 """The commands whose options may stand in the description of a mount."""
 
-_MOUNTPOINT = "mountpoint"
+MOUNTPOINT = "mountpoint"
+"""The argument that a mount's table may hold like an option."""
+
+_SECTION_SAID = "idcfs.section"
 
 
 def option_names(command: click.Command) -> dict[str, click.Option]:
@@ -97,12 +104,12 @@ class Settings:
     def check(self) -> None:
         """Raise UsageError for a table or key that none of the commands knows."""
         if self.config.files:
-            self.config.check(self.known, users=SECTION_USERS, keys=(_MOUNTPOINT,))
+            self.config.check(self.known, users=SECTION_USERS, keys=(MOUNTPOINT,))
 
     def defaults(self, command: str, section: str | None = None) -> dict[str, object]:
         """Return what the files say for one command, as click's `default_map`.
 
-        Raises UsageError if there is no mount called `section`.
+        Raises UsageError if there is no mount called `section`, and as `for_click`.
         """
         said = self.config.said(command, section)
         if not said:
@@ -133,31 +140,73 @@ def _take_section(ctx: click.Context, parameter: click.Parameter, section: str |
         assert settings is not None
         assert ctx.info_name is not None
         ctx.default_map = settings.defaults(ctx.info_name, section)
+        ctx.meta[_SECTION_SAID] = section
 
 
 def _values(said: Mapping[str, Said], command: click.Command) -> dict[str, object]:
     parameters: dict[str, click.Parameter] = dict(option_names(command))
-    for each in command.params:
-        if each.name == _MOUNTPOINT:
-            parameters[_MOUNTPOINT] = each
+    if (mountpoint := find_mountpoint(command)) is not None:
+        parameters[MOUNTPOINT] = mountpoint
     return {
-        str(parameters[name].name): for_click(parameters[name], each.value)
+        str(parameters[name].name): for_click(parameters[name], each)
         for name, each in said.items()
         if name in parameters
     }
 
 
-def _name(option: click.Option) -> str:
-    """Return an option's name in files and variables: the first long one, else the argument's."""
-    long = next((each for each in option.opts if each.startswith("--")), None)
-    return long.removeprefix("--") if long else str(option.name).replace("_", "-")
+def find_mountpoint(command: click.Command) -> click.Parameter | None:
+    """Return a command's argument MOUNTPOINT, or None if it has none."""
+    return next((each for each in command.params if each.name == MOUNTPOINT), None)
 
 
-def for_click(parameter: click.Parameter, value: Value) -> object:
-    """Return a value of a file as click wants it for a parameter."""
-    if getattr(parameter, "multiple", False) and not isinstance(value, list):
-        return [value]
-    if isinstance(parameter.type, click.Path) and isinstance(value, str):
+def _name(parameter: click.Parameter) -> str:
+    """Return a name as in files and variables: the first long one, else the argument's."""
+    long = next((each for each in parameter.opts if each.startswith("--")), None)
+    return long.removeprefix("--") if long else str(parameter.name).replace("_", "-")
+
+
+def for_click(parameter: click.Parameter, said: Said) -> object:
+    """Return a value of a file as click wants it for a parameter.
+
+    Raises UsageError for what click could not even look at: a list where one value is
+    meant, a path that is no text, or one below a home directory that nobody has.
+    """
+    value = said.value
+    where = f"{said.place}: {_name(parameter)}"
+    if getattr(parameter, "multiple", False):
+        return value if isinstance(value, list) else [value]
+    if isinstance(value, list):
+        raise UsageError(f"{where} takes one value, not a list")
+    if not isinstance(parameter.type, click.Path):
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{where} takes a path in quotes, not {str(value).lower()}")
+    if not value:
+        return value  # not the current directory: the type refuses it
+    try:
         # The shell does this for flags; nobody else does it for a file.
         return str(Path(value).expanduser())
-    return value
+    except RuntimeError as exc:
+        raise UsageError(f"{where}: there is no home directory for {value!r}") from exc
+
+
+def find_origin(error: click.BadParameter) -> str | None:
+    """Return the variable, or the file and key, that a wrong value is from; None for a flag."""
+    ctx, parameter = error.ctx, error.param
+    if ctx is None or parameter is None:
+        return None
+    source = ctx.get_parameter_source(str(parameter.name))
+    if source is ParameterSource.ENVIRONMENT:
+        return find_variable(parameter)
+    settings, command = ctx.find_object(Settings), ctx.find_root().invoked_subcommand
+    if source is not ParameterSource.DEFAULT_MAP or settings is None or command is None:
+        return None
+    key = _name(parameter)
+    said = settings.config.said(command, ctx.meta.get(_SECTION_SAID)).get(key)
+    return None if said is None else f"{said.place}: {key}"
+
+
+def find_variable(parameter: click.Parameter) -> str | None:
+    """Return the variable that sets a parameter, or None if none does."""
+    variables = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar
+    return next((each for each in variables or () if os.environ.get(each)), None)

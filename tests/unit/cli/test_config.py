@@ -91,11 +91,63 @@ def test_a_value_that_makes_no_sense_is_told_with_its_place(idcfs: Idcfs, settin
     settings.write_text('[prefetch]\njobs = "many"\n')
     done = idcfs("config", "show")
     assert done.returncode == 2
-    assert f"{settings} [prefetch]: --jobs: 'many' is not" in done.stderr
+    assert f"{settings} [prefetch]: jobs: 'many' is not" in done.stderr
     settings.unlink()
     done = idcfs("config", "show", IDCFS_CACHE_SIZE="lots")
     assert done.returncode == 2
-    assert "IDCFS_CACHE_SIZE: --cache-size: " in done.stderr
+    assert done.stderr.startswith("idcfs: IDCFS_CACHE_SIZE: 'lots'")
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [("config show", "mount"), ("size", "size"), ("mount --name a", "mounts.a"), ("size", "")],
+)
+def test_a_wrong_value_names_the_file_or_the_variable_it_is_from(
+    idcfs: Idcfs, settings: Path, command: str, table: str
+) -> None:
+    bare = f"[{table}]\n" * bool(table) + "mountpoint = '/x'\n" * table.startswith("mounts")
+    settings.write_text(f"{bare}analysis-results = 'x'\n")
+    done = idcfs(*command.split())
+    assert done.returncode == 2
+    place = f"{settings} [{table}]" if table else str(settings)
+    assert done.stderr.startswith(f"idcfs: {place}: analysis-results: 'x' is not one of")
+    assert done.stderr.count("\n") == 1
+    settings.write_text(bare)
+    done = idcfs(*command.split(), IDCFS_ANALYSIS_RESULTS="x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("idcfs: IDCFS_ANALYSIS_RESULTS: 'x' is not one of")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        ("cache info", "cache-dir = 3", ": cache-dir takes a path in quotes, not 3"),
+        ("size", "index = [1]", ": index takes one value, not a list"),
+        ("size", "index = true", ": index takes a path in quotes, not true"),
+        ("size", 'manifest = ["cohort.txt"]', ": manifest takes one value, not a list"),
+        ("prefetch", "report = 5", ": report takes a path in quotes, not 5"),
+        ("prefetch", "jobs = [3]", ": jobs takes one value, not a list"),
+        ("mount --name a", "[mounts.a]\nmountpoint = 3", " [mounts.a]: mountpoint takes a path"),
+        ("umount --name a", "[mounts.a]\nmountpoint = ['/x']", " [mounts.a]: mountpoint takes one"),
+        (
+            "mount --name a",
+            "[mounts.a]\nmountpoint = ''",
+            " [mounts.a]: mountpoint: the path is em",
+        ),
+        ("cache info", 'cache-dir = ""', ": cache-dir: the path is empty"),
+        ("cache info", "cache-dir = '~nobody-such/x'", ": cache-dir: there is no home directory"),
+    ],
+)
+def test_what_is_no_path_is_told_with_its_place(
+    idcfs: Idcfs, settings: Path, command: str, text: str, said: str
+) -> None:
+    settings.write_text(f"{text}\n")
+    for arguments in (command.split(), ["config", "show"]):
+        done = idcfs(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"idcfs: {settings}{said}")
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_variable_that_sets_nothing_is_pointed_out(idcfs: Idcfs) -> None:
