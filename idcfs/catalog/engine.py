@@ -44,6 +44,9 @@ _SHARED_COLUMNS = (*CORE_COLUMNS, "crdc_series_uuid", "aws_bucket", "series_size
 
 # Someone else's SQL may need this much, and no more, of a machine that also views images.
 _USER_MEMORY = "2GB"
+_INTERRUPTED = "Query interrupted"
+"""What DuckDB makes of a KeyboardInterrupt, as a RuntimeError."""
+
 _LOCKDOWN = (
     "SET TimeZone = 'UTC'",  # an answer is the same wherever it is asked for
     "SET enable_external_access = false",
@@ -131,6 +134,10 @@ def connect_locked(index: Index, sql: str = "") -> Iterator[duckdb.DuckDBPyConne
         try:
             connection.execute(f"SET memory_limit = '{_USER_MEMORY}'")
             connection.execute(f"SET allowed_paths = [{allowed}]")
+            with suppress(duckdb.CatalogException):  # a setting that may go with a version
+                # Else what Ctrl-C has ended waits, 10 s at times, until each thread has done
+                # all of its part.
+                connection.execute("SET scheduler_process_partial = true")
             for table, paths in sealed.items():
                 source = ", ".join(map(quote, paths))
                 connection.execute(f"CREATE VIEW {table} AS SELECT * FROM read_parquet([{source}])")
@@ -170,7 +177,10 @@ def one_line(exc: Exception) -> str:
 
 @contextmanager
 def users_sql(what: str, sql: str) -> Iterator[None]:
-    """Turn whatever DuckDB says of a user's SQL into a UsageError that begins with `what`."""
+    """Turn whatever DuckDB says of a user's SQL into a UsageError that begins with `what`.
+
+    Raises KeyboardInterrupt where DuckDB made an error of its own out of that.
+    """
     import duckdb
 
     if not is_text(sql):
@@ -178,6 +188,8 @@ def users_sql(what: str, sql: str) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, RuntimeError, ValueError, OverflowError) as exc:
+        if isinstance(exc, RuntimeError) and str(exc) == _INTERRUPTED:
+            raise KeyboardInterrupt from exc
         # RuntimeError and ValueError: values Python cannot hold, such as the year 10,000.
         raise UsageError(f"{what}: {one_line(exc)}") from exc
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from idcfs.catalog.engine import connect_locked
+from idcfs.catalog.selection import Selection
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from idcfs.catalog.catalog import Catalog
 
 
@@ -174,6 +178,32 @@ def test_messages_help(catalog: Catalog, sql: str, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         ask(catalog, sql)
     assert "\n" not in str(caught.value)
+
+
+ENDLESS = "(select count(*) from range(100000000000))"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda catalog: ask(catalog, f"select {ENDLESS}"),
+        lambda catalog: catalog.rows(Selection(where=f"{ENDLESS} > 0")),
+    ],
+    ids=["query", "where"],
+)
+def test_an_interruption_ends_it_at_once_and_is_no_mistake(
+    catalog: Catalog, asked: Callable[[Catalog], object]
+) -> None:
+    began = time.monotonic()
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 2.0)  # by then the tables are open
+        with pytest.raises(KeyboardInterrupt):
+            asked(catalog)
+        assert time.monotonic() - began < 5.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_closing_an_answer_early_closes_its_files(catalog: Catalog) -> None:
