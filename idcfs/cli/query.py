@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from idcfs.cli.console import printable
 from idcfs.cli.options import index_option, log_option
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     Row = tuple[Any, ...]
+    Form = Literal["table", "csv", "json"]
 
 _MEASURED_ROWS = 1000
 """A table's columns are as wide as its first rows need, so that the rest can stream."""
@@ -37,8 +39,10 @@ _MEASURED_ROWS = 1000
     show_default=True,
     help="csv has a header; json is an array of objects. Binary values are in hexadecimal.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @log_option
-def query(sql: str, index_path: Path | None, form: Literal["table", "csv", "json"]) -> None:
+@click.pass_context
+def query(ctx: click.Context, sql: str, index_path: Path | None, form: Form, as_json: bool) -> None:
     """Answer SQL over the index tables, named as idc-index names them.
 
     The tables are index, prior_versions_index, collections_index,
@@ -49,10 +53,24 @@ def query(sql: str, index_path: Path | None, form: Literal["table", "csv", "json
     """
     from idcfs.catalog.catalog import Catalog
 
+    if as_json and form != "json":
+        form = _decide(ctx, form)
     answer = Catalog.open(index_path).query(sql)
     write = {"table": _write_table, "csv": _write_csv, "json": _write_json}[form]
     write(answer.columns, answer.rows, sys.stdout)
     sys.stdout.flush()
+
+
+def _decide(ctx: click.Context, form: Form) -> Form:
+    """Return the form where --json and another --format are both said: flags win."""
+    flags = [
+        name
+        for name in ("form", "as_json")
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if len(flags) == 2:
+        raise click.UsageError(f"--json and --format {form} exclude each other.")
+    return form if flags == ["form"] else "json"
 
 
 def _write_table(columns: Sequence[str], rows: Iterator[Row], out: TextIO) -> None:

@@ -289,6 +289,19 @@ def test_query_as_json(idcfs: Idcfs) -> None:
     assert json.loads(idcfs("query", "SELECT 1 WHERE false", "--format", "json").stdout) == []
 
 
+def test_query_has_the_json_of_other_commands(idcfs: Idcfs, settings: Path) -> None:
+    sql = "SELECT 1 AS a"
+    for more in ([], ["--format", "json"]):
+        assert json.loads(idcfs("query", sql, "--json", *more).stdout) == [{"a": 1}]
+    done = idcfs("query", sql, "--json", "--format", "csv")
+    assert done.returncode == 2
+    assert "--json and --format csv exclude each other" in done.stderr
+    settings.write_text('[query]\nformat = "csv"\n')
+    assert json.loads(idcfs("query", sql, "--json").stdout) == [{"a": 1}]
+    settings.write_text("json = true\n")
+    assert idcfs("query", sql, "--format", "csv").stdout == "a\n1\n"
+
+
 def test_numbers_blobs_and_equal_names(idcfs: Idcfs) -> None:
     sql = (
         "SELECT 1.25::DECIMAL(5,2) AS x, 3::DECIMAL(38,0) AS x, 'a\\xFF'::BLOB AS b, "
