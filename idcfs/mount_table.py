@@ -19,6 +19,8 @@ class Mounted:
     type: str
     device: int = 0
     """The minor number of its device, by which the kernel knows a FUSE connection."""
+    uid: int | None = None
+    """Whose a FUSE mount is; None for mounts of other kinds."""
 
 
 def mounts() -> list[Mounted]:
@@ -27,10 +29,15 @@ def mounts() -> list[Mounted]:
     # Not as lines of text: what else may end one, such as CR, stands in names as it is.
     for line in os.fsdecode(_TABLE.read_bytes()).split("\n")[:-1]:
         fields = line.split(" ")
-        kind = fields[fields.index("-") + 1]
+        kind, _, options = fields[fields.index("-") + 1 :][:3]
         device = int(fields[2].partition(":")[2])
-        table.append(Mounted(Path(_unescape(fields[4])), kind, device))
+        table.append(Mounted(Path(_unescape(fields[4])), kind, device, _owner(options)))
     return table
+
+
+def _owner(options: str) -> int | None:
+    found = re.search(r"(?:^|,)user_id=(\d+)", options)
+    return int(found[1]) if found else None
 
 
 def _unescape(field: str) -> str:

@@ -227,5 +227,8 @@ def _try_unmount(command: list[str], mountpoint: Path) -> bool:
         told.seek(0)
         message = told.read().strip()
     if done.returncode and "busy" not in message.lower():
+        mounted = find_mount(mountpoint)
+        if mounted is not None and mounted.uid not in {None, os.geteuid()} and os.geteuid():
+            raise MountError(f"{mountpoint} is another user's, who alone may unmount it, and root")
         raise MountError(f"{mountpoint} could not be unmounted: {message}")
     return done.returncode == 0

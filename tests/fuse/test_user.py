@@ -79,6 +79,18 @@ def test_what_belongs_to_others_is_no_failure_unless_it_is_asked_for(users_mount
     assert done.stdout == f"{path}: it is another user's, who has not let others in\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user, here root")
+def test_user_is_told_whose_a_mount_is_that_cannot_be_unmounted(
+    user: User, replica: ServedReplica, layouts: Path
+) -> None:
+    path = user.new_directory("roots-mount")
+    arguments = ("--allow-other", "--patient-id=LIDC-IDRI-0957")
+    with Mount(path, *arguments, endpoint_url=replica.endpoint_url, cache_dir=layouts):
+        done = user.launcher.run("umount", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"idcfs: {path} is another user's, who alone may unmount it, and root\n"
+
+
 def test_user_mounts_in_the_background_and_unmounts(user: User, replica: ServedReplica) -> None:
     mountpoint = user.new_directory("background")
     done = user.launcher.run(
