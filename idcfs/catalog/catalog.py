@@ -191,11 +191,11 @@ class Catalog:
 
         return run_query(self.index, sql)
 
-    def read_manifest(self, path: Path) -> Manifest:
+    def read_manifest(self, path: Path, name: str | None = None) -> Manifest:
         """Read a manifest and find its series; see `manifest.match_manifest`."""
         from idcfs.catalog.manifest import match_manifest
 
-        return match_manifest(self._connect, self.index.release, path)
+        return match_manifest(self._connect, self.index.release, path, name or str(path))
 
     def has_earlier(self, rows: Iterable[int]) -> bool:
         """Tell whether series of earlier releases are among these index rows.

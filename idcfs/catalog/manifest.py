@@ -76,19 +76,19 @@ class _Entries:
     uuids: list[str]
 
 
-def match_manifest(connect: Connect, release: str, path: Path) -> Manifest:
+def match_manifest(connect: Connect, release: str, path: Path, name: str) -> Manifest:
     """Read a manifest and find its series in the index, earlier releases included.
 
-    Raises UsageError if the file cannot be read or is not text; what is wrong with a line
-    becomes a problem and the others count. A million lines take some seconds.
+    Raises UsageError, with `name`, if the file cannot be read or is not text; what is wrong
+    with a line becomes a problem and the others count. A million lines take some seconds.
     """
     try:
         with path.open("rb") as file:
             entries, problems = parse_manifest(file)
     except OSError as exc:
-        raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
+        raise UsageError(f"cannot read the manifest {name}: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise UsageError(f"{path} is not a manifest: it is not text") from exc
+        raise UsageError(f"{name} is not a manifest: it is not text") from exc
     with connect() as connection:
         rows, unknown = _find_rows(connection, entries, release)
     return Manifest(rows, sorted(problems + unknown, key=lambda problem: problem.line))

@@ -78,7 +78,9 @@ class Unmatched:
     def message(self, release: str) -> str:
         """Say so in the user's words, on one line."""
         advice = f"; nearest: {', '.join(self.nearest)}" if self.nearest else ""
-        return f"no {self.kind} {self.value!r} in {release}{advice}"
+        # Once is enough for what `_as_text` has written out.
+        quoted = repr(self.value).replace("\\\\", "\\")
+        return f"no {self.kind} {quoted} in {release}{advice}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,7 @@ def resolve_identifiers(
         ).fetchall()
         known.update(value for (value,) in found)
     rows = connection.execute("SELECT idcfs_row FROM hits ORDER BY 1").fetchall()
-    texts = [value if is_text(value) else ascii(value) for value in dict.fromkeys(values)]
+    texts = list(map(_as_text, dict.fromkeys(values)))
     missing = [value for value in texts if value not in known]
     unmatched = []
     for at, value in enumerate(missing):
@@ -279,9 +281,13 @@ def create_row_table(connection: duckdb.DuckDBPyConnection, table: str, rows: It
 
 
 def _load_values(connection: duckdb.DuckDBPyConnection, field: str, values: Sequence[str]) -> None:
-    # What is not text cannot be passed on as it is, and matches nothing either way.
-    texts = [value if is_text(value) else ascii(value) for value in values]
+    texts = list(map(_as_text, values))
     connection.execute("INSERT INTO wanted SELECT ?, unnest(?::VARCHAR[])", [field, texts])
+
+
+def _as_text(value: str) -> str:
+    """Write out what is no text: it cannot be passed on as it is, and matches nothing."""
+    return value if is_text(value) else value.encode(errors="backslashreplace").decode()
 
 
 def _find_missing(connection: duckdb.DuckDBPyConnection, which: Filter, source: str) -> list[str]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from idcfs.cli.options import STANDARD_INPUT
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
 
 
-_STANDARD_INPUT = "-"
+_DASH = "-"
+
+NAMES = MappingProxyType({str(STANDARD_INPUT): "standard input"})
+"""What messages call files that nobody has named by their path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +35,21 @@ class Chosen:
     """A line for each identifier, value or manifest line that names no series."""
 
 
-def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> Chosen:
+def choose(
+    catalog: Catalog,
+    identifiers: Sequence[str],
+    selected: Selected,
+    names: Mapping[str, str] = NAMES,
+) -> Chosen:
     """Find the series of identifiers and manifests, narrowed by the selection options.
 
     An identifier is a manifest's path or, separated by commas, what `idc download`
     takes: a collection, analysis result, patient, study or series; `-` are those on
-    standard input, one or several a line. Identifiers add up, and
+    standard input, whose lines with `#` are passed over. Identifiers add up, and
     every option narrows, `--manifest` like the others. Nothing at all means the whole
-    index. Raises UsageError if nothing is found, for identifiers and manifests that are
-    empty, and for a `--where` that is no condition.
+    index. `names` are those of manifests in messages, by path. Raises UsageError if
+    nothing is found, for identifiers and manifests that are empty, and for a `--where`
+    that is no condition.
     """
     selection, problems = selected.selection, list[str]()
     rows: set[int] | None = None
@@ -47,9 +59,11 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
         rows = _identified(catalog, _with_standard_input(words), problems)
         if rows is None and not manifests:
             raise UsageError("no identifier given: it is empty")
-        rows = (rows or set()).union(*(_listed(catalog, path, problems) for path in manifests))
+        rows = (rows or set()).union(
+            *(_listed(catalog, path, problems, names) for path in manifests)
+        )
     if selected.manifest:
-        listed = _listed(catalog, selected.manifest, problems)
+        listed = _listed(catalog, selected.manifest, problems, names)
         rows = listed if rows is None else rows & listed
     release = catalog.index.release
     if rows is not None and selection.is_everything:  # no option narrows them
@@ -66,16 +80,16 @@ def choose(catalog: Catalog, identifiers: Sequence[str], selected: Selected) -> 
 
 def _with_standard_input(words: list[str]) -> list[str]:
     """Return the words, with what standard input has in the place of `-`."""
-    if _STANDARD_INPUT not in words:
+    if _DASH not in words:
         return words
-    said = [word for word in words if word != _STANDARD_INPUT]
+    said = [word for word in words if word != _DASH]
     try:
         read = sys.stdin.read().splitlines()
     except UnicodeDecodeError as exc:
         raise UsageError("standard input has no identifiers: it is not text") from exc
     if any("s3://" in line for line in read[:1]):
         raise UsageError("standard input has a manifest, not identifiers: --manifest - takes it")
-    return said + read
+    return said + [line for line in read if not line.lstrip().startswith("#")]
 
 
 def _is_file(word: str) -> bool:
@@ -95,14 +109,22 @@ def _identified(catalog: Catalog, words: list[str], problems: list[str]) -> set[
         return None
     rows, unmatched = catalog.resolve_identifiers(values)
     for each in unmatched:
-        no_file = ", nor such a file" if "/" in each.value or "." in each.value else ""
-        problems.append(each.message(catalog.index.release) + no_file)
+        release = catalog.index.release
+        if os.path.isdir(each.value):  # noqa: PTH112  # no error, whatever the word
+            release += ", and what is there by that name is a directory, not a manifest"
+        elif "/" in each.value or "." in each.value:
+            release += ", nor a file of that name"
+        problems.append(each.message(release))
     return set(rows)
 
 
-def _listed(catalog: Catalog, path: Path, problems: list[str]) -> set[int]:
-    manifest = catalog.read_manifest(path)
+def _listed(
+    catalog: Catalog, path: Path, problems: list[str], names: Mapping[str, str]
+) -> set[int]:
+    name = names.get(str(path), str(path))
+    manifest = catalog.read_manifest(path, name)
     if not (manifest.rows or manifest.problems):
-        raise UsageError(f"the manifest {path} has no entries")
-    problems += [f"{path}, line {each.line}: {each.reason}" for each in manifest.problems]
+        what = name if name in NAMES.values() else f"the manifest {name}"
+        raise UsageError(f"{what} has no entries")
+    problems += [f"{name}, line {each.line}: {each.reason}" for each in manifest.problems]
     return set(manifest.rows)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import platformdirs
 
-from idcfs.cli.chosen import choose
+from idcfs.cli.chosen import NAMES, choose
 from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.log_lines import file_formatter
 from idcfs.cli.mount_options import make_ownership, parse_mount_options
@@ -34,7 +34,7 @@ from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from idcfs.catalog.catalog import Catalog
     from idcfs.cli.options import Selected
@@ -140,18 +140,23 @@ class _KeptFiles:
     def __init__(self) -> None:
         self.descriptors: list[int] = []
         """Open for good: of files without a name, with what came through pipes."""
+        self.names = dict(NAMES)
+        """What the user calls them, by path."""
 
     def keep(self, path: Path) -> Path:
         """Return where a manifest can be read at any time. Raises UsageError if it cannot be."""
         if path.is_file() and not path.is_relative_to("/dev") and not path.is_relative_to("/proc"):
             return path.absolute()
+        name = self.names.get(str(path), str(path))
         try:
             with path.open("rb") as manifest, tempfile.TemporaryFile() as kept:
                 shutil.copyfileobj(manifest, kept)
                 self.descriptors.append(os.dup(kept.fileno()))
         except OSError as exc:
-            raise UsageError(f"cannot read the manifest {path}: {exc.strerror}") from exc
-        return Path(f"/proc/self/fd/{self.descriptors[-1]}")
+            raise UsageError(f"cannot read the manifest {name}: {exc.strerror}") from exc
+        kept_path = f"/proc/self/fd/{self.descriptors[-1]}"
+        self.names[kept_path] = name
+        return Path(kept_path)
 
 
 def _view_requests(
@@ -162,13 +167,14 @@ def _view_requests(
 
     if selected.manifest is not None:
         selected = replace(selected, manifest=kept_files.keep(selected.manifest))
+    select = functools.partial(_select, names=kept_files.names)
     if not views:
-        return {"": ViewRequest(template, functools.partial(_select, selected=selected))}
+        return {"": ViewRequest(template, functools.partial(select, selected=selected))}
     return {
         view.name: ViewRequest(
             template if view.template is None else view.template,
             functools.partial(
-                _select,
+                select,
                 selected=view.narrow(selected),
                 manifest=kept_files.keep(view.manifest) if view.manifest else None,
             ),
@@ -177,13 +183,19 @@ def _view_requests(
     }
 
 
-def _select(catalog: Catalog, *, selected: Selected, manifest: Path | None = None) -> Picked:
+def _select(
+    catalog: Catalog,
+    *,
+    selected: Selected,
+    names: Mapping[str, str],
+    manifest: Path | None = None,
+) -> Picked:
     """Return what is to be shown: of a manifest's series only those that are selected."""
     from idcfs.mount.request import Picked
 
     if (manifest, selected.manifest) == (None, None) and selected.selection.is_everything:
         return Picked(None)
-    chosen = choose(catalog, (str(manifest),) if manifest else (), selected)
+    chosen = choose(catalog, (str(manifest),) if manifest else (), selected, names)
     return Picked(chosen.rows, chosen.problems)
 
 

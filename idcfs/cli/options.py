@@ -23,7 +23,8 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _LOG_FLAG_GIVEN = "idcfs.log-level-flag"
 
-_STANDARD_INPUT = Path("/dev/stdin")
+STANDARD_INPUT = Path("/dev/stdin")
+"""What `-` stands for where a file is meant."""
 
 _FILTERS = {
     "collection_id": "Collections.",
@@ -110,7 +111,7 @@ def selection_options(command: Command) -> Command:
         )
         manifest = kwargs.pop("manifest")
         if manifest is not None and str(manifest) == "-":
-            manifest = _STANDARD_INPUT
+            manifest = STANDARD_INPUT
         return command(*args, selected=Selected(selection, manifest), **kwargs)
 
     decorated: Any = click.option(

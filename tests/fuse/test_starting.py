@@ -77,6 +77,24 @@ def test_the_daemon_does_not_keep_the_working_directory(
     assert Launcher().run("umount", str(mountpoint)).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--manifest=-", "standard input has no entries"),
+        ("--manifest=/dev/null", "the manifest /dev/null has no entries"),
+        ("--view=a=@/dev/null", "view 'a': the manifest /dev/null has no entries"),
+    ],
+)
+def test_a_manifest_that_is_kept_is_called_what_it_was(
+    mount_command: Callable[..., list[str]], option: str, said: str
+) -> None:
+    done = subprocess.run(
+        mount_command(option), input="", capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"idcfs: {said}\n"
+
+
 def test_what_is_known_of_a_selection_is_mounted(
     mount_command: Callable[..., list[str]], mountpoint: Path
 ) -> None:

@@ -88,7 +88,10 @@ def test_what_is_unknown_is_told_and_the_rest_goes_on(idcfs: Idcfs) -> None:
     [
         (["--collection-id", "nlts"], "no collection 'nlts' in IDC v25; nearest: nlst"),
         (["nlts"], "no identifier 'nlts' in IDC v25; nearest: nlst"),
-        (["./no-such-manifest.txt"], "nor such a file"),
+        (["nlts.x"], "no identifier 'nlts.x' in IDC v25, nor a file of that name; nearest: nlst"),
+        (["/tmp"], "no identifier '/tmp' in IDC v25, and what is there by that name is a direct"),
+        (["\udcff\udcfe"], "no identifier '\\udcff\\udcfe' in IDC v25"),
+        (["--collection-id", "\udcff"], "no collection '\\udcff' in IDC v25"),
         (["rider_pilot", "--modality", "SM"], "the selection picks no series of IDC v25"),
         ([""], "no identifier given"),
         ([" , "], "no identifier given"),
@@ -349,9 +352,12 @@ def test_wrong_sql_is_a_usage_error(idcfs: Idcfs, sql: str) -> None:
     [
         ("lctsc\nrider_pilot\n", ["-"], 0, ""),
         ("lctsc\n", ["-", "rider_pilot"], 0, ""),
+        ("# nlts\nlctsc\n  # ours\nrider_pilot", ["-"], 0, ""),
         ("rider_pilot, lctsc, nlts", ["-"], 1, "no identifier 'nlts'"),
         ("", ["-"], 2, "no identifier given"),
         ("s3://idc-open-data/x/*\n", ["-"], 2, "--manifest - takes it"),
+        ("", ["--manifest", "-"], 2, "idcfs: standard input has no entries"),
+        ("x\n", ["--manifest", "-"], 2, "standard input, line 1: not an entry"),
     ],
 )
 def test_identifiers_may_come_on_standard_input(
