@@ -223,10 +223,14 @@ def _run_in_background(request: MountRequest) -> None:
     """Print what is mounted when it is ready, and leave a daemon that logs to a file."""
     from idcfs.mount.daemon import run_detached
     from idcfs.mount.job import run_mount
+    from idcfs.mount.mountpoints import resolve
+
+    # One log for a mount point, however it is written. A daemon must not ask its own mount.
+    place = resolve(request.mountpoint)
 
     def run(ready: Callable[[str], None]) -> None:
         def switch_log_and_tell(release: str, totals: TreeTotals) -> None:
-            _log_to_file(request.mountpoint)
+            _log_to_file(place)
             ready(_told(request, release, totals))
 
         run_mount(request, switch_log_and_tell, complain_of_each)

@@ -95,6 +95,19 @@ def test_a_manifest_that_is_kept_is_called_what_it_was(
     assert done.stderr == f"idcfs: {said}\n"
 
 
+def test_one_mount_point_has_one_log_however_it_is_written(
+    mount_command: Callable[..., list[str]], mountpoint: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(mountpoint)
+    state = tmp_path / "logs"
+    for path in (mountpoint, link, link.parent / "nowhere" / ".." / "link"):
+        command = [*mount_command("--collection-id=cmmd")[:-1], str(path)]
+        subprocess.run(command, check=True, env={**os.environ, "XDG_STATE_HOME": str(state)})
+        assert Launcher().run("umount", str(path)).returncode == 0
+    assert len(list(state.rglob("*.log"))) == 1
+
+
 def test_what_is_known_of_a_selection_is_mounted(
     mount_command: Callable[..., list[str]], mountpoint: Path
 ) -> None:
