@@ -45,6 +45,9 @@ VIEWS = "views"
 VIEW_OPTION = "view"
 """A table of this name in a mount's table is a list of `NAME=TEXT` for the option."""
 
+_LIKENESS = 0.5
+"""Of difflib's measure. What is less like a name is no slip of it: `o` is none of `json`."""
+
 _SECTION_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 """What may stand between the `@` and the `.service` of a systemd unit as it is."""
 
@@ -96,7 +99,7 @@ def _platform_directory(kind: str) -> Path | None:
 
 def unknown(name: str, known: Iterable[str], kind: str, where: str) -> UsageError:
     """Return the error for a name that means nothing, with the nearest one that does."""
-    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
+    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_LIKENESS)
     advice = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return UsageError(f"{where}: no {kind} is called {name!r}{advice}")
 

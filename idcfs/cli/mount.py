@@ -17,7 +17,7 @@ import platformdirs
 from idcfs.cli.chosen import NAMES, choose
 from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.log_lines import file_formatter
-from idcfs.cli.mount_options import make_ownership, parse_mount_options
+from idcfs.cli.mount_options import OwnershipNumber, make_ownership, parse_mount_options
 from idcfs.cli.options import (
     MountedPath,
     NonEmptyPath,
@@ -64,13 +64,31 @@ if TYPE_CHECKING:
 )
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, too.")
-@click.option("--uid", help="Owner of all files.  [default: you]")
-@click.option("--gid", help="Group of all files.  [default: yours]")
-@click.option("--dir-mode", default="0555", show_default=True, help="Permissions of directories.")
-@click.option("--file-mode", default="0444", show_default=True, help="Permissions of files.")
+@click.option(
+    "--uid", type=OwnershipNumber(), metavar="N", help="Owner of all files.  [default: you]"
+)
+@click.option(
+    "--gid", type=OwnershipNumber(), metavar="N", help="Group of all files.  [default: yours]"
+)
+@click.option(
+    "--dir-mode",
+    type=OwnershipNumber(),
+    metavar="MODE",
+    default="0555",
+    show_default=True,
+    help="Permissions of directories.",
+)
+@click.option(
+    "--file-mode",
+    type=OwnershipNumber(),
+    metavar="MODE",
+    default="0444",
+    show_default=True,
+    help="Permissions of files.",
+)
 @click.option(
     "-o",
-    "mount_options",
+    "--mount-options",
     multiple=True,
     metavar="OPTS",
     help="Comma-separated mount options, as in /etc/fstab: allow_other, uid=, gid=, dir_mode=,"

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import click
+
 from idcfs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ _IGNORED = frozenset(
 _IGNORED_PREFIXES = ("x-", "X-", "user=", "comment=", "uhelper=", "helper=")
 
 
+_MAX_ID = 2**32 - 2
+"""The one above stands for none, in chown(2)."""
+
+_MODE_FORM = "permission bits in octal, such as 0555"
+
+
 @dataclass(slots=True)
 class MountOptions:
     """What `-o` said."""
@@ -58,7 +66,7 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
         elif name == "nonempty":
             options.allow_nonempty = True
         elif name in {"uid", "gid", "dir_mode", "file_mode"}:
-            options.numbers[name] = _parse_number(name, value)
+            options.numbers[name] = _parse_number(name, value, f"-o {name}")
         elif name == "subtype":
             raise UsageError("-o subtype cannot be changed: idcfs knows its own mounts by it")
         elif name not in _IGNORED and not word.startswith(_IGNORED_PREFIXES):
@@ -66,16 +74,36 @@ def parse_mount_options(words: tuple[str, ...]) -> MountOptions:
     return options
 
 
-def _parse_number(name: str, text: str) -> int:
+def _parse_number(name: str, text: str, said: str) -> int:
     octal = name.endswith("mode")
     try:
         number = int(text, 8 if octal else 10)
     except ValueError:
         number = -1
-    if not 0 <= number <= (0o777 if octal else 2**32 - 2):
-        kind = "permission bits in octal, such as 0555" if octal else "a number"
-        raise UsageError(f"{name} must be {kind}, not {text!r}")
+    if not 0 <= number <= (0o777 if octal else _MAX_ID):
+        kind = _MODE_FORM if octal else f"a number from 0 to {_MAX_ID}"
+        raise UsageError(f"{said} must be {kind}, not {text!r}")
     return number
+
+
+class OwnershipNumber(click.types.StringParamType):
+    """The text of a uid, gid, dir_mode or file_mode, checked where it is said."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the text. Fails as a usage error of the option if it is none."""
+        assert param is not None
+        name = str(param.name)
+        if name.endswith("mode") and not isinstance(value, str):
+            # In config.toml 0o755 has become 493 by now, and nobody can tell 0o444 from 292.
+            self.fail(f'it must be {_MODE_FORM}, and in quotes: "0555"', param, ctx)
+        text = str(value)
+        try:
+            _parse_number(name, text, "it")
+        except UsageError as exc:
+            self.fail(str(exc), param, ctx)
+        return text
 
 
 def make_ownership(given: Mapping[str, str | None], options: MountOptions) -> Ownership:
@@ -85,7 +113,11 @@ def make_ownership(given: Mapping[str, str | None], options: MountOptions) -> Ow
     """
     from idcfs.vfs.attributes import Ownership
 
-    numbers = {name: _parse_number(name, text) for name, text in given.items() if text is not None}
+    numbers = {
+        name: _parse_number(name, text, f"--{name.replace('_', '-')}")
+        for name, text in given.items()
+        if text is not None
+    }
     numbers |= options.numbers
     return Ownership(
         uid=numbers.get("uid", os.getuid()),

@@ -150,6 +150,35 @@ def test_what_is_no_path_is_told_with_its_place(
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "flags", "said"),
+    [
+        ("", ["--uid", "99999999999"], "'--uid': it must be a number from 0 to 4294967294, not '9"),
+        ("", ["--dir-mode", "888"], "'--dir-mode': it must be permission bits in octal, such as"),
+        ("", ["-o", "gid=x"], "idcfs: -o gid must be a number from 0 to 4294967294, not 'x'"),
+        ("[mount]\nuid = -1", [], " [mount]: uid: it must be a number from 0 to"),
+        (
+            "dir-mode = 0o755",
+            [],
+            ": dir-mode: it must be permission bits in octal, such as 0555, an",
+        ),
+        ("mount-options = 'uid=x'", [], "idcfs: -o uid must be a number"),
+    ],
+)
+def test_whose_the_files_are_is_checked_where_it_is_said(
+    idcfs: Idcfs, settings: Path, text: str, flags: list[str], said: str
+) -> None:
+    settings.write_text(text)
+    done = idcfs("mount", *flags, "/nowhere")
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_what_is_like_nothing_gets_no_proposal(idcfs: Idcfs, settings: Path) -> None:
+    settings.write_text('o = "ro"\n')
+    assert idcfs("size").stderr == f"idcfs: {settings}: no option is called 'o'\n"
+
+
 def test_a_variable_that_sets_nothing_is_pointed_out(idcfs: Idcfs) -> None:
     done = idcfs("config", "show", IDCFS_CHACHE_DIR="/x")
     assert done.returncode == 0
