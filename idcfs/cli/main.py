@@ -16,7 +16,7 @@ from idcfs.cli.console import complain
 from idcfs.cli.mount_helper import from_mount_fuse
 from idcfs.cli.options import log_option
 from idcfs.cli.settings import OptionNames, Settings, find_origin, take_variables
-from idcfs.config import read_config
+from idcfs.config import read_config, unknown
 from idcfs.errors import IdcfsError
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return _load(cmd_name) if cmd_name in _COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            raise unknown(name, _COMMANDS, "command", "idcfs --help")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

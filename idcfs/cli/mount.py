@@ -19,12 +19,12 @@ from idcfs.cli.console import complain_of_each, human_bytes
 from idcfs.cli.log_lines import file_formatter
 from idcfs.cli.mount_options import OwnershipNumber, make_ownership, parse_mount_options
 from idcfs.cli.options import (
-    MountedPath,
     NonEmptyPath,
     endpoint_options,
     index_option,
     limit_options,
     log_option,
+    mountpoint_argument,
     selection_options,
 )
 from idcfs.cli.settings import name_option
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("mountpoint", type=MountedPath())
+@mountpoint_argument
 @selection_options
 @index_option
 @endpoint_options

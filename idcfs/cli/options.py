@@ -87,6 +87,27 @@ class MountedPath(NonEmptyPath):
         return Path(value) if os.fspath(value) else super().convert(value, param, ctx)
 
 
+class _Mountpoint(click.Argument):
+    """MOUNTPOINT, which `--name` may give as well."""
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Return how it stands in the usage."""
+        return [f"[{self.make_metavar(ctx)}]"]
+
+
+class _MissedPath(MountedPath):
+    """Such a path, where there is another way to say it."""
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return what to do without it."""
+        return "Give its path, or --name NAME for [mounts.NAME] of config.toml, if that has one."
+
+
+def mountpoint_argument(command: Command) -> Command:
+    """Add MOUNTPOINT, to commands with `--name`."""
+    return click.argument("mountpoint", cls=_Mountpoint, type=_MissedPath())(command)
+
+
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What the selection options said."""

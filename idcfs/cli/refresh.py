@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.cli.console import printable
-from idcfs.cli.options import MountedPath, log_option
+from idcfs.cli.options import log_option, mountpoint_argument
 from idcfs.cli.settings import name_option
 from idcfs.errors import MountError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("mountpoint", type=MountedPath())
+@mountpoint_argument
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @name_option
 @log_option

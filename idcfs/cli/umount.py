@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from idcfs.cli.console import complain
-from idcfs.cli.options import MountedPath, log_option
+from idcfs.cli.options import log_option, mountpoint_argument
 from idcfs.cli.settings import name_option
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("mountpoint", type=MountedPath())
+@mountpoint_argument
 @click.option("--lazy", is_flag=True, help="Detach now, and unmount when nobody uses it any more.")
 @click.option(
     "--wait",

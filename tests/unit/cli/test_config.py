@@ -179,6 +179,14 @@ def test_what_is_like_nothing_gets_no_proposal(idcfs: Idcfs, settings: Path) -> 
     assert idcfs("size").stderr == f"idcfs: {settings}: no option is called 'o'\n"
 
 
+def test_a_mount_point_or_a_name_is_asked_for(idcfs: Idcfs) -> None:
+    for command in ("mount", "umount", "refresh"):
+        done = idcfs(command)
+        assert done.returncode == 2
+        assert f"{command} [OPTIONS] [MOUNTPOINT]" in done.stderr
+        assert "Missing argument 'MOUNTPOINT'. Give its path, or --name NAME" in done.stderr
+
+
 def test_a_variable_that_sets_nothing_is_pointed_out(idcfs: Idcfs) -> None:
     done = idcfs("config", "show", IDCFS_CHACHE_DIR="/x")
     assert done.returncode == 0

@@ -47,7 +47,11 @@ def test_each_command_has_help_and_a_log_level(idcfs: Idcfs, command: str) -> No
 
 
 def test_an_unknown_command_or_option_is_a_usage_error(idcfs: Idcfs) -> None:
-    assert idcfs("mout").returncode == 2
+    done = idcfs("mont", "x")
+    assert done.returncode == 2
+    assert (
+        done.stderr == "idcfs: idcfs --help: no command is called 'mont'; did you mean 'mount'?\n"
+    )
     assert idcfs("size", "--colection-id", "x").returncode == 2
 
 
