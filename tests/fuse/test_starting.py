@@ -77,6 +77,18 @@ def test_the_daemon_does_not_keep_the_working_directory(
     assert Launcher().run("umount", str(mountpoint)).returncode == 0
 
 
+@pytest.mark.parametrize("more", [(), ("--foreground",)])
+def test_an_option_that_nobody_knows_is_told_in_one_line(
+    mount_command: Callable[..., list[str]], mountpoint: Path, more: tuple[str, ...]
+) -> None:
+    done = subprocess.run(
+        mount_command("-o", "foo,noatime", *more), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "idcfs: -o foo: neither idcfs nor libfuse knows that\n"
+    assert mount_type(mountpoint) is None
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
