@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,8 +45,10 @@ def umount(mountpoint: Path, lazy: bool, patience_s: float, stale: bool) -> None
         place = resolve(mountpoint)
         if hangs(place) or not is_stale(place):
             return
+    place = find_own(mountpoint)
+    os.chdir("/")  # from a shell inside, this process too would be among those that use it
     unmount(
-        find_own(mountpoint),
+        place,
         lazy=lazy or stale,
         patience_s=patience_s,
         waiting=_tell_who_is_waited_for,

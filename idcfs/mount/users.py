@@ -15,10 +15,20 @@ def name_users(mountpoint: Path) -> str:
     """Name the processes that use anything below an absolute path, as far as we may see."""
     users = sorted(_users(mountpoint))
     if users:
-        return ", ".join(f"{name} (process {number})" for number, name in users)
+        return ", ".join(
+            f"{name} (process {number}{_advise(number, mountpoint)})" for number, name in users
+        )
     if os.geteuid() == 0:
         return "the kernel, for a loop device or a mount below it"
     return "a process of another user, whose name only root sees"
+
+
+def _advise(process: int, mountpoint: Path) -> str:
+    """Return what to do first if it is the shell that this command was called from."""
+    with suppress(OSError):
+        if process == os.getppid() and _is_below(Path(f"/proc/{process}/cwd"), mountpoint):
+            return ", your own shell: cd out of there"
+    return ""
 
 
 def _users(mountpoint: Path) -> Iterator[tuple[int, str]]:

@@ -16,7 +16,15 @@ import pytest
 
 from idcfs.mount import mountpoints
 from tests.fuse.test_tree import default_path
-from tests.support.mounting import DEADLINE_S, Launcher, Mount, User, mount_type, wait_until
+from tests.support.mounting import (
+    DEADLINE_S,
+    REPOSITORY,
+    Launcher,
+    Mount,
+    User,
+    mount_type,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,6 +112,23 @@ def test_who_is_busy_is_named(busy: Busy, code: str) -> None:
         assert done.stderr.count("\n") == 1
         assert done.stderr.count("(process ") == 1, "nobody else uses it"
         assert mount_type(busy.mount.path) == "fuse.idcfs"
+    assert busy.umount().returncode == 0
+    assert busy.mount.process.wait(DEADLINE_S) == 0
+
+
+def test_from_a_shell_inside_only_the_shell_is_named(busy: Busy) -> None:
+    umount = shlex.join(busy.launcher.command("umount", str(busy.mount.path))[-5:])
+    shell = ["bash", "-c", f"cd {shlex.quote(str(busy.mount.path))} && {umount}; echo $$ $?"]
+    done = subprocess.run(
+        [*busy.launcher.prefix, *shell],
+        env={**busy.launcher.environ(), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    number, status = done.stdout.split()
+    assert status == "1"
+    assert f"in use by bash (process {number}, your own shell: cd out of there);" in done.stderr
     assert busy.umount().returncode == 0
     assert busy.mount.process.wait(DEADLINE_S) == 0
 
