@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +17,16 @@ from idcfs.errors import MountError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_READ = """
+import sys
+try:
+    with open(sys.argv[1], "rb") as file:
+        sys.stdout.buffer.write(file.read())
+except OSError as exc:
+    sys.exit(str(exc.errno))
+"""
 
 
 @click.command()
@@ -32,10 +44,8 @@ def refresh(mountpoint: Path, as_json: bool) -> int:
 
     path = find_own(mountpoint)
     refuse_to_hang(path)
-    # The answer takes seconds, and Python would see Ctrl-C only when it is there.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        told = json.loads((path / ".idcfs" / "refresh").read_text())
+        told = json.loads(_read(path / ".idcfs" / "refresh"))
     except PermissionError as exc:
         raise MountError(f"{mountpoint} is another user's, who alone may refresh it") from exc
     except OSError as exc:
@@ -56,3 +66,20 @@ def refresh(mountpoint: Path, as_json: bool) -> int:
     else:
         click.echo(printable(f"still {shown}: the index has not changed"))
     return 0
+
+
+def _read(path: Path) -> bytes:
+    """Return what a file has. Raises OSError.
+
+    The answer takes seconds, in which nothing ends who waits for it, Ctrl-C least of all: so
+    that is a process made for it.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _READ, os.fspath(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode == 0:
+        return done.stdout
+    try:
+        number = int(done.stderr)
+    except ValueError as exc:
+        raise MountError(f"{path} could not be read: asking ended with {done.returncode}") from exc
+    raise OSError(number, os.strerror(number))
