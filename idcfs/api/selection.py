@@ -16,6 +16,7 @@ from idcfs.catalog.manifest import write_manifest
 from idcfs.cite.formatted import format_citations
 from idcfs.errors import UsageError
 from idcfs.model import DEFAULT_TEMPLATE
+from idcfs.store.endpoint import get_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,7 @@ class Selection:
         """Return `s3://` lines, one a series, which idc-index reads too.
 
         As `commands` they are what `s5cmd run` takes; idc-index and idcfs read those too.
+        Raises UsageError for an unknown source.
         """
         return "".join(self._manifest_lines(source, commands))
 
@@ -229,6 +231,7 @@ class Selection:
         return Selection(self._catalog, self._remote, rows)
 
     def _manifest_lines(self, source: Source, commands: bool) -> Iterator[str]:
+        get_endpoint(None, source)  # refuses what is none
         placed = self._catalog.series_paths(self._rows, DEFAULT_TEMPLATE)
         return write_manifest((series for series, _ in placed), source, commands=commands)
 

@@ -47,6 +47,9 @@ _USER_MEMORY = "2GB"
 _INTERRUPTED = "Query interrupted"
 """What DuckDB makes of a KeyboardInterrupt, as a RuntimeError."""
 
+_DUCKDBS_OWN = re.compile(r'"(pg_|duckdb_|sqlite_|pragma_|information_schema)')
+"""Tables that DuckDB has for itself: nobody means them who asks for ours."""
+
 _LOCKDOWN = (
     "SET TimeZone = 'UTC'",  # an answer is the same wherever it is asked for
     "SET enable_external_access = false",
@@ -170,7 +173,11 @@ def one_line(exc: Exception) -> str:
     """Return the useful line of a DuckDB error: what is wrong, and what it suggests instead."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     kept = lines[:1]
-    kept += [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
+    kept += [
+        line
+        for line in lines[1:]
+        if line.startswith(("Candidate", "Did you mean")) and not _DUCKDBS_OWN.search(line)
+    ]
     text = " ".join(kept) or type(exc).__name__
     return re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", text)
 

@@ -175,6 +175,8 @@ def _without_end(sql: str) -> str:
 
 def _check_single_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     statements = connection.extract_statements(sql)
+    if not statements:
+        raise UsageError("the query is empty: it takes a SELECT, such as SELECT * FROM index")
     if len(statements) != 1 or statements[0].type.name != "SELECT":
-        found = ", ".join(statement.type.name for statement in statements) or "nothing"
+        found = ", ".join(statement.type.name for statement in statements)
         raise UsageError(f"a query must be a single SELECT statement; this is {found}")

@@ -138,6 +138,11 @@ def test_manifests_are_written_whole_and_read_back(
         lctsc.write_manifest(path, source=source)
         assert idc.read_manifest(path) == lctsc
     assert (tmp_path / "aws").read_text() == lctsc.manifest()
+    with pytest.raises(idcfs.UsageError, match="unknown source 'x': choose aws or gcs"):
+        lctsc.manifest(source="x")  # type: ignore[arg-type]  # as an untyped caller may
+    with pytest.raises(idcfs.UsageError, match="unknown source 'x': choose aws or gcs"):
+        lctsc.write_manifest(tmp_path / "x", source="x")  # type: ignore[arg-type]  # the same
+    assert not (tmp_path / "x").exists()
     (tmp_path / "aws").write_text("s3://idc-open-data/nonsense/*\n# fine\nwhat\n")
     with pytest.raises(idcfs.UsageError, match=r"line 1: .*; line 3: not an entry"):
         idc.read_manifest(tmp_path / "aws")

@@ -169,6 +169,9 @@ def test_memory_is_bounded(catalog: Catalog) -> None:
     [
         ("select PatientI from index", 'Candidate bindings: "PatientID"'),
         ("select * from indx", 'Did you mean "index"'),
+        ("select * from nosuch", "Table with name nosuch does not exist!$"),
+        ("", "the query is empty"),
+        (" -- nothing", "the query is empty"),
         ("select cout(*) from index", 'Did you mean "count"'),
         ("insert into index values (1)", "must be a single SELECT statement; this is INSERT"),
         ("select [1, 2][1]::INT / 0 = error('no')", "the query failed: "),
