@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from botocore.parsers import ResponseParserError
 
@@ -43,7 +43,8 @@ class BoundedSender:
         """`sockets` gets all that the session makes."""
         self._session = session
         # Shared with urllib3's managers, which make their pools by it.
-        classes: dict[str, Any] = cast("Any", session)._pool_classes_by_scheme
+        # A botocore that calls it otherwise costs a slower end where a store is silent, no more.
+        classes: dict[str, Any] = getattr(session, "_pool_classes_by_scheme", {})
         for scheme, kind in classes.items():
             told = _telling(kind.ConnectionCls, sockets)
             classes[scheme] = type(kind.__name__, (kind,), {"ConnectionCls": told})
