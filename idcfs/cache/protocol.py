@@ -142,7 +142,7 @@ class Cache(Protocol):
         ...
 
     def put_listing(self, listing: Listing) -> None:
-        """Keep a complete listing for ever."""
+        """Keep a complete listing until it proves out of date: an empty one takes it away."""
         ...
 
     def open(

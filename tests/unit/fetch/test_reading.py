@@ -499,7 +499,7 @@ async def test_when_the_cache_takes_no_more_the_rest_soon_comes_ahead_into_memor
             before = len(store.gets)
             await reader.read(Extent(position, 20))
             waited += is_full and (ref.key, Extent(position, 80)) in store.gets[before:]
-            await wait_all_tasks_blocked(0.01)  # of threads nobody tells
+            await until(lambda: not fetcher._background._running)
         fetcher.close_reader(reader)
     # What was on its way for the cache has been lost, and is ordered anew.
     assert waited <= 1
