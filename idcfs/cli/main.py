@@ -136,9 +136,10 @@ def _mend_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    for name in ("stdin", "stdout", "stderr"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123  # for good
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115  # for good
     if type(sys.stdout) is io.TextIOWrapper:  # and not what takes the place of it in tests
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_StandardOutput(sys.stdout.fileno(), "w", closefd=False)),
