@@ -5,7 +5,6 @@ What is held of it, as files, is `cache.holding`'s affair.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from contextlib import suppress
@@ -94,14 +93,6 @@ class DiskObject:
         if (held := self._holding.held) is None:
             raise CacheError(f"{self._paths.whole} is not in the cache")
         return held.read(extent, verify=self._services.verify_reads)
-
-    def expect(self, extent: Extent) -> None:
-        """See `CachedObject.expect`."""
-        if (held := self._holding.held) is not None:
-            with suppress(OSError):  # a hint, and reading tells what is wrong
-                os.posix_fadvise(
-                    held.file.number, extent.offset, extent.length, os.POSIX_FADV_WILLNEED
-                )
 
     def share(self, fd: int) -> bool:
         """See `CachedObject.share`."""

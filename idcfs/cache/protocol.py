@@ -94,10 +94,6 @@ class CachedObject(Protocol):
         """Return the bytes of a stored extent. Raises as `read_nowait`."""
         ...
 
-    def expect(self, extent: Extent) -> None:
-        """Have stored bytes brought into the page cache, without waiting. Never raises."""
-        ...
-
     def share(self, fd: int) -> bool:
         """Make an empty file share the blocks of the object, which is stored whole.
 

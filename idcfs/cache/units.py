@@ -98,9 +98,6 @@ class UncachedObject:
         """Raise the error that made the cache unusable."""
         raise CacheError(*self._failure.args)
 
-    def expect(self, extent: Extent) -> None:
-        """Nothing is ever there."""
-
     def share(self, fd: int) -> bool:
         """Nothing is ever there."""
         return False

@@ -152,11 +152,8 @@ class ObjectReader:
         """See `background.Source`."""
         while (extent := self._streams.take(self._most_ahead_bytes())) is not None:
             cached = self._supply.cached
-            if cached is None:
-                continue
-            if cached.missing(extent):
+            if cached is not None and cached.missing(extent):
                 return functools.partial(self._supply.bring, extent)
-            return functools.partial(self._expect, cached, extent)
         return None
 
     def _most_ahead_bytes(self) -> int:
@@ -168,13 +165,6 @@ class ObjectReader:
         if not in_memory:
             return streams.WINDOW_BYTES
         return min(streams.IN_MEMORY_BYTES, self._aside.room_bytes)
-
-    async def _expect(self, cached: CachedObject, extent: Extent) -> None:
-        """Have the disk read ahead, so that reads are answered without a thread.
-
-        In one itself: first the kernel finds pages for it, which takes a millisecond for 4 MiB.
-        """
-        await trio.to_thread.run_sync(cached.expect, extent, limiter=self._supply.disk)
 
     async def _read_through(self, cached: CachedObject, extent: Extent, wanted: Extent) -> Bytes:
         in_memory: list[tuple[Extent, Bytes]] = []

@@ -81,9 +81,6 @@ class _FaultyObject:
         self._cache.check("read")
         return self._inner.read(extent)
 
-    def expect(self, extent: Extent) -> None:
-        self._inner.expect(extent)
-
     def share(self, fd: int) -> bool:
         return self._inner.share(fd)
 
