@@ -66,10 +66,6 @@ class IntegrityError(StoreError):
     """What arrived is not what the listing promised: wrong length, checksum or ETag."""
 
 
-class ObjectChangedError(IntegrityError):
-    """The object is another than the one that was listed, so that the listing is out of date."""
-
-
 class CacheError(IdcfsError):
     """The cache directory could not be read or written; the network still can."""
 

@@ -109,8 +109,7 @@ class Instance:
 class Listing:
     """The instances of one series, sorted by name.
 
-    A series never changes under its UUID, so a complete listing is right for
-    ever, but for ETags where somebody uploads the same content to a mirror anew.
+    A series never changes under its UUID, so a complete listing is right for ever.
     """
 
     series: SeriesUUID

@@ -4,7 +4,7 @@
     objects/<ab>/<series UUID>/<name>   whole objects, as they are in the store
     partial/<ab>/<series UUID>/<name>   large objects while they fill, sparse
     sums/<ab>/<series UUID>/<name>      checksums that do not fit into a file attribute
-    listings/<origin>/<ab>/<series UUID>  what a store holds of a series, kept until it changes
+    listings/<origin>/<ab>/<series UUID>  what a store holds of a series, kept for ever
     scratch/<random>/                   unfinished files, one directory a process
     claims                              locked byte by byte by those who fetch
 
@@ -120,13 +120,10 @@ class DiskCache:
         return is_plain(series) and os.path.exists(Paths(self.root, series, "-").whole.parent)  # noqa: PTH110
 
     def put_listing(self, listing: Listing) -> None:
-        """See `Cache.put_listing`. An empty one, which no series has, takes away what is kept."""
+        """See `Cache.put_listing`."""
         path = self._listing_path(listing.series)
         try:
-            if listing.instances:
-                self._write(path, encode_listing(listing))
-            else:
-                path.unlink(missing_ok=True)
+            self._write(path, encode_listing(listing))
         except (OSError, ValueError) as exc:  # UnicodeEncodeError is a ValueError
             raise CacheError(
                 f"cannot keep the listing of {listing.series}: {_reason(exc)}"

@@ -138,7 +138,7 @@ class Cache(Protocol):
         ...
 
     def put_listing(self, listing: Listing) -> None:
-        """Keep a complete listing until it proves out of date: an empty one takes it away."""
+        """Keep a complete listing for ever."""
         ...
 
     def open(

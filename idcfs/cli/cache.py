@@ -171,9 +171,10 @@ def evict(
 def clear(cache_dir: Path | None, as_json: bool, pinned: bool, listings: bool, yes: bool) -> int:
     """Remove all files from the cache, except what is pinned or in use.
 
-    Listings of what the store holds stay: they are small, and those that prove out of date
-    go by themselves. Without them nothing can be read offline. Nothing is touched that idcfs
-    has not put there.
+    Listings of what the store holds stay: they are small, and right for ever at Amazon and
+    Google. After a mirror was filled anew, take --listings, and --pinned if its content is
+    another. Without listings nothing can be read offline. Nothing is touched that idcfs has not
+    put there.
     """
     from idcfs.cache.inventory import remove_listings, series_on_disk
 

@@ -119,8 +119,8 @@ class Fetcher:
     async def listing(self, series: Series) -> Listing:
         """Return the instances of a series.
 
-        Complete listings are kept on disk until the store says that an object is another; one
-        that has not as many instances as the index expects is asked for again after a while. Raises
+        Complete listings are kept on disk for ever; one that has not as many
+        instances as the index expects is asked for again after a while. Raises
         StoreError when the store must be asked and cannot answer.
         """
         return await self._listings.get(series)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,13 +10,13 @@ from cachetools import LRUCache, TTLCache
 
 from idcfs.errors import CacheError, ObjectNotFoundError
 from idcfs.fetch.flights import Flights
-from idcfs.model import Instance, Listing, SeriesUUID
+from idcfs.model import Instance, Listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from idcfs.cache import Cache
-    from idcfs.model import Series
+    from idcfs.model import Series, SeriesUUID
     from idcfs.store import ObjectStore, StoredObject
 
 logger = logging.getLogger(__name__)
@@ -28,10 +27,6 @@ series has (91,980), so that a walk over it lists it once."""
 
 _INCOMPLETE_TTL_S = 30.0
 """How long an incomplete listing is believed: a mirror may still be filling."""
-
-_BELIEVED_S = 30.0
-"""How long a listing that took the place of one that was out of date is believed whatever the
-store gives. One whose listings are never right would else be asked for one at each read."""
 
 _NAME_LIMIT_BYTES = 255
 """NAME_MAX of Linux."""
@@ -44,9 +39,7 @@ class Listings:
     """The listings that a Fetcher gives. On the trio thread.
 
     `nursery` runs the requests; `transfers` limits the threads for these, and `disk` those
-    for the cache. A listing is right for ever at Amazon and Google. A mirror may upload an
-    object anew in parts, which gives it another ETag: when the store says so, the listing is
-    forgotten.
+    for the cache.
     """
 
     def __init__(
@@ -69,13 +62,6 @@ class Listings:
         self._incomplete: TTLCache[SeriesUUID, Listing] = TTLCache(
             1000, _INCOMPLETE_TTL_S, timer=trio.current_time
         )
-        self._outdated: set[SeriesUUID] = set()
-        """Those whose kept listing was not right any more: the store is asked instead."""
-        self._believed: TTLCache[SeriesUUID, None] = TTLCache(
-            1000, _BELIEVED_S, timer=trio.current_time
-        )
-        self._token = trio.lowlevel.current_trio_token()
-        store.watch(self._note_changed)
 
     def find(self, series: SeriesUUID) -> Listing | None:
         """Return a complete listing that is in memory."""
@@ -90,12 +76,10 @@ class Listings:
 
     async def _fetch(self, series: Series) -> Listing:
         listing = await self._find_kept(series)
-        if listing is None or series.uuid in self._outdated:
+        if listing is None:
             listing = await trio.to_thread.run_sync(
                 self._list, series, limiter=self._transfers, abandon_on_cancel=True
             )
-            if series.uuid in self._outdated:
-                self._believed[series.uuid] = None
             if not is_complete(series, listing):
                 logger.warning(
                     "series %s: the store lists %d instances, the index expects %d",
@@ -116,26 +100,6 @@ class Listings:
             series.bucket, series.prefix, expected=series.instance_count
         )
         return make_listing(series, objects)
-
-    def _note_changed(self, key: str) -> None:
-        """Forget the listing that an object is not right in any more. Any thread; blocks."""
-        series = SeriesUUID(key.partition("/")[0])
-        if series not in self._outdated:  # or it may be a new one that is kept by now
-            try:
-                # At once, since perhaps nobody asks again in this process.
-                self._cache.put_listing(Listing(series, ()))
-            except CacheError as exc:
-                logger.debug("%s", exc)
-        # Before whoever asked for the object is told, and may ask what the series holds now.
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._forget, series)
-
-    def _forget(self, series: SeriesUUID) -> None:
-        if series in self._believed:
-            return
-        self._outdated.add(series)
-        if self._complete.pop(series, None) is not None:
-            logger.warning("series %s changed at the store; listing it again", series)
 
     async def _find_kept(self, series: Series) -> Listing | None:
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from idcfs.model import Checksum, Extent, Series
     from idcfs.store import ObjectStore, Sink
-    from idcfs.store.protocol import Changed, OfferedSink
+    from idcfs.store.protocol import OfferedSink
 
     Layout = Callable[[], Iterable[tuple[Series, str]]]
 
@@ -115,9 +115,6 @@ class CarriedStore:
     def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
         """See `ObjectStore.find_checksums`."""
         return ()
-
-    def watch(self, changed: Changed) -> None:
-        """See `ObjectStore.watch`. Files have no ETag by which they could have changed."""
 
     def find_multiplexer(self) -> None:
         """Return None: files are read one at a time."""

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from idcfs.errors import (
     AccessDeniedError,
-    ObjectChangedError,
+    IntegrityError,
     ObjectNotFoundError,
     StoreError,
     StoreUnavailableError,
@@ -63,16 +63,8 @@ _BY_STATUS: dict[int, Failure] = {
         "the proxy on the way to {endpoint} asks for credentials ({answer}); put them into"
         " HTTPS_PROXY",
     ),
-    412: (
-        ObjectChangedError,
-        "the object at {endpoint} changed after it was listed ({answer}); trying again lists it"
-        " anew",
-    ),
-    416: (
-        ObjectChangedError,
-        "the object at {endpoint} is shorter than it was listed ({answer}); trying again lists it"
-        " anew",
-    ),
+    412: (IntegrityError, "the object at {endpoint} changed after it was listed ({answer})"),
+    416: (IntegrityError, "the object at {endpoint} is shorter than it was listed ({answer})"),
     **dict.fromkeys((408, 429, 500, 502, 503, 504), _BUSY),
 }
 

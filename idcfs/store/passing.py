@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from idcfs.model import Checksum, Extent
     from idcfs.store.protocol import (
-        Changed,
         Drop,
         ExtentRequest,
         Multiplexer,
@@ -46,10 +45,6 @@ class PassingStore:
     def find_checksums(self, bucket: str, key: str, *, etag: str) -> tuple[Checksum, ...]:
         """See `ObjectStore.find_checksums`."""
         return self._store.find_checksums(bucket, key, etag=etag)
-
-    def watch(self, changed: Changed) -> None:
-        """See `ObjectStore.watch`."""
-        self._store.watch(changed)
 
     def find_multiplexer(self) -> Multiplexer | None:
         """Return None: what it brought would not be passed on through here."""

@@ -15,9 +15,6 @@ Sink = Callable[[memoryview], None]
 """Takes the next bytes of a body, in order. The memory is only valid during the call;
 whatever it raises ends the transfer and reaches the caller of `get_extent`."""
 
-Changed = Callable[[str], None]
-"""Told, in any thread, the key of an object that is another than the one that was listed."""
-
 OfferedSink = Callable[[tuple[Checksum, ...]], None]
 """Takes the checksums that the store offers of a whole object, before its first byte; is
 not called where there are none."""
@@ -65,9 +62,9 @@ class ObjectStore(Protocol):
         A transfer that breaks off is resumed behind the last byte delivered, so
         the sink never sees a byte twice. With `offered`, `extent` must be the whole
         object: the checksums that the store keeps of it are asked for. Raises
-        ObjectChangedError if the object no longer has `etag`, IntegrityError if the body
-        has another length, ObjectNotFoundError, AccessDeniedError, StoreUnavailableError
-        after the last retry, or StoreError.
+        IntegrityError if the object no longer has `etag` or the body has another
+        length, ObjectNotFoundError, AccessDeniedError, StoreUnavailableError after
+        the last retry, or StoreError.
         """
         ...
 
@@ -76,13 +73,6 @@ class ObjectStore(Protocol):
 
         Often there are none. For objects that come in ranges, with which S3 sends none.
         Raises as `get_extent`.
-        """
-        ...
-
-    def watch(self, changed: Changed) -> None:
-        """Have `changed`, and nobody else any more, told of each object that has changed.
-
-        It is called before ObjectChangedError is raised.
         """
         ...
 

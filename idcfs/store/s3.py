@@ -12,7 +12,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from idcfs.errors import ObjectChangedError, StoreError, StoreUnavailableError
+from idcfs.errors import StoreError, StoreUnavailableError
 from idcfs.model import Extent
 from idcfs.store.bodies import BodyMismatchError
 from idcfs.store.endpoint import Source, get_endpoint, object_url
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from idcfs.model import Checksum
     from idcfs.store.pages import Page
-    from idcfs.store.protocol import Changed, Multiplexer, OfferedSink, Sink, StoredObject
+    from idcfs.store.protocol import Multiplexer, OfferedSink, Sink, StoredObject
     from idcfs.store.sender import Sender
     from idcfs.store.slices import Ask
 
@@ -69,7 +69,6 @@ class S3Store:
         self._retry = retry
         self._outage = outage or Outage(None)
         self._pushed_back = pushed_back
-        self._changed: Changed = lambda key: None
         self._slots = threading.BoundedSemaphore(max_connections)
         # Listings leave two thirds of the connections to objects, and a wide one takes no
         # more threads than connections.
@@ -128,13 +127,6 @@ class S3Store:
                 return checksums
             except StoreUnavailableError as exc:
                 attempts.wait_or_raise(exc)
-            except ObjectChangedError:
-                self._changed(key)
-                raise
-
-    def watch(self, changed: Changed) -> None:
-        """See `ObjectStore.watch`."""
-        self._changed = changed
 
     def find_multiplexer(self) -> Multiplexer:
         """Return what sends requests over connections that `get_extent` has left idle.
@@ -207,9 +199,6 @@ class S3Store:
                         attempts.excuse(time.monotonic() - taken_at_s)
             except (StoreUnavailableError, BodyMismatchError) as exc:
                 attempts.wait_or_raise(exc)
-            except ObjectChangedError:
-                self._changed(key)
-                raise
 
     def _attempts(self) -> Attempts:
         return Attempts(

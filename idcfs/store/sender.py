@@ -90,7 +90,7 @@ class Sender:
         """Ask for `extent`, which is not empty, and return its body when the headers are right.
 
         Where it is said to be the whole object, its checksums are asked for.
-        Raises StoreError; ObjectChangedError if the object does not have `etag` any more (an
+        Raises StoreError; IntegrityError if the object does not have `etag` any more (an
         empty one goes unchecked: the listing's could not be sent back),
         BodyMismatchError if the headers announce another length.
         """

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from idcfs.errors import IntegrityError, ObjectChangedError, StoreError, UsageError
+from idcfs.errors import IntegrityError, StoreError, UsageError
 from idcfs.store.bodies import BodyMismatchError, Pace, ended_early
 from idcfs.store.bounded import BoundedSender
 from idcfs.store.checksums import offered_checksums
@@ -121,7 +121,7 @@ class Wire:
         """Ask for `extent`, which is not empty, and return its body when the headers are right.
 
         Where it is said to be the whole object, its checksums are asked for.
-        Raises StoreError; ObjectChangedError if the object does not have `etag` any more (an
+        Raises StoreError; IntegrityError if the object does not have `etag` any more (an
         empty one goes unchecked: the listing's could not be sent back),
         BodyMismatchError if the headers announce another length.
         """
@@ -154,7 +154,7 @@ class Wire:
     def find_checksums(self, bucket: str, key: str, etag: str) -> tuple[Checksum, ...]:
         """Return the checksums of a whole object that the store keeps besides its ETag.
 
-        Raises StoreError; ObjectChangedError if the object does not have `etag` any more.
+        Raises StoreError; IntegrityError if the object does not have `etag` any more.
         """
         action = f"cannot read {object_url(bucket, key)}"
         asked: HeadObjectRequestTypeDef = {"Bucket": bucket, "Key": key, "ChecksumMode": "ENABLED"}
@@ -172,9 +172,8 @@ class Wire:
         if status not in (200, 206) or not answered_etag:
             raise not_s3(action, self._endpoint)
         if etag and bare_etag(answered_etag) != etag:
-            raise ObjectChangedError(
-                f"{action}: the object at {self._endpoint} changed after it was listed; trying"
-                " again lists it anew"
+            raise IntegrityError(
+                f"{action}: the object at {self._endpoint} changed after it was listed"
             )
         length = answer.get("ContentLength")
         content_range = answer.get("ContentRange", "")

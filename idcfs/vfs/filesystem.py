@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType
 
 from idcfs.errors import (
     IsADirectoryInTreeError,
     NoSuchEntryError,
-    ObjectChangedError,
 )
 from idcfs.model import Extent
 from idcfs.vfs.attributes import (
@@ -33,16 +31,6 @@ if TYPE_CHECKING:
 Handle = NewType("Handle", int)
 
 
-@dataclass(slots=True)
-class _OpenFile:
-    """A file that the kernel has a handle on."""
-
-    reader: ObjectReader
-    file: File
-    is_read: bool = False
-    """Whether any of its bytes were handed out."""
-
-
 class FileSystem:
     """A read-only file system over a tree of series. All methods belong on the trio thread.
 
@@ -55,7 +43,7 @@ class FileSystem:
         self._ownership = ownership
         self._edition = Edition(tree, fetcher, ownership)
         self._handles = itertools.count(1)
-        self._open_files: dict[Handle, _OpenFile] = {}
+        self._open_files: dict[Handle, tuple[ObjectReader, File]] = {}
         self._open_directories: dict[Handle, Snapshot[File] | Snapshot[DirectoryId]] = {}
         self.lookup_count = 0
         """How often the kernel was given an inode and has not yet forgotten it, over all
@@ -77,7 +65,7 @@ class FileSystem:
 
     def open_files(self) -> Collection[File]:
         """Return the files that are open, each once."""
-        return {each.file.inode: each.file for each in self._open_files.values()}.values()
+        return {file.inode: file for _, file in self._open_files.values()}.values()
 
     async def lookup(self, parent: Inode, name: str) -> Attributes:
         """Return the attributes of an entry of a directory, and count the reference."""
@@ -141,8 +129,9 @@ class FileSystem:
         if not is_file_inode(inode):
             raise IsADirectoryInTreeError(f"inode {inode} is a directory")
         file = await self._get_file(self._edition, inode)
+        reader = self._fetcher.open(file.ref)
         handle = Handle(next(self._handles))
-        self._open_files[handle] = _OpenFile(self._fetcher.open(file.ref), file)
+        self._open_files[handle] = reader, file
         return handle
 
     async def read(self, handle: Handle, extent: Extent) -> Bytes:
@@ -151,39 +140,17 @@ class FileSystem:
         Raises StoreError after the last retry, IntegrityError if what came does not
         match the listing. Cancelling does not abort a fetch that others wait for.
         """
-        opened = self._open_files[handle]
-        reader = opened.reader
+        reader, _ = self._open_files[handle]
         size = reader.ref.instance.size_bytes
         if extent.end > size:
             extent = Extent(extent.offset, max(size - extent.offset, 0))
         content = reader.read_nowait(extent)
-        if content is None:
-            try:
-                content = await reader.read(extent)
-            except ObjectChangedError:
-                if not await self._renew(opened, reader):
-                    raise
-                content = await opened.reader.read(extent)
-        opened.is_read = True
-        return content
-
-    async def _renew(self, opened: _OpenFile, failed: ObjectReader) -> bool:
-        """Have a file whose listing was out of date go on with what the store has by now.
-
-        Tell whether it does. One that was read from might be of two contents then.
-        """
-        if opened.reader is failed and not opened.is_read:
-            file = await self._get_file(self._edition, opened.file.inode)
-            is_another = file.instance != opened.file.instance
-            is_as_long = file.instance.size_bytes == opened.file.instance.size_bytes  # as was told
-            if opened.reader is failed and is_another and is_as_long:
-                opened.reader, opened.file = self._fetcher.open(file.ref), file
-                self._fetcher.close_reader(failed)
-        return opened.reader is not failed
+        return await reader.read(extent) if content is None else content
 
     def release(self, handle: Handle) -> None:
         """Let go of a file."""
-        self._fetcher.close_reader(self._open_files.pop(handle).reader)
+        reader, _ = self._open_files.pop(handle)
+        self._fetcher.close_reader(reader)
 
     def statfs(self) -> FileSystemTotals:
         """Return the size of the selection."""
@@ -195,7 +162,7 @@ class FileSystem:
         try:
             return await edition.get_file(inode)
         except NoSuchEntryError:
-            for opened in self._open_files.values():
-                if opened.file.inode == inode:
-                    return opened.file
+            for _, file in self._open_files.values():
+                if file.inode == inode:
+                    return file
             raise

@@ -15,7 +15,6 @@ import pytest
 from idcfs.errors import (
     AccessDeniedError,
     IntegrityError,
-    ObjectChangedError,
     ObjectNotFoundError,
     StoreError,
     StoreUnavailableError,
@@ -82,8 +81,8 @@ def failure(answer: Callable[[Request, int], None], *, of: str) -> StoreError:
         (404, "NoSuchBucket", ObjectNotFoundError),
         (404, "NoSuchKey", ObjectNotFoundError),
         (407, "ProxyAuthenticationRequired", AccessDeniedError),
-        (412, "PreconditionFailed", ObjectChangedError),
-        (416, "InvalidRange", ObjectChangedError),
+        (412, "PreconditionFailed", IntegrityError),
+        (416, "InvalidRange", IntegrityError),
         (429, "TooManyRequests", StoreUnavailableError),
         (500, "InternalError", StoreUnavailableError),
         (503, "SlowDown", StoreUnavailableError),
@@ -324,36 +323,8 @@ def test_an_object_that_changes_under_a_resumed_transfer_is_noticed() -> None:
             request.send_range(CONTENT, etag="another")
 
     raised = failure(answer, of="get")
-    assert type(raised) is ObjectChangedError
+    assert type(raised) is IntegrityError
     assert "changed" in str(raised)
-
-
-def changed_etag(request: Request, _: int) -> None:
-    """Answer as a server that does not know If-Match."""
-    request.send_range(CONTENT, etag="another")
-
-
-@pytest.mark.parametrize(
-    ("answer", "is_told"),
-    [
-        (lambda request, _: request.send_error_code(412, "PreconditionFailed"), True),
-        (lambda request, _: request.send_error_code(416, "InvalidRange"), True),
-        (changed_etag, True),
-        (lambda request, _: request.send_error_code(404, "NoSuchKey"), False),
-        (lambda request, _: request.send_error_code(503, "SlowDown"), False),
-        (lambda request, _: request.send_range(CONTENT, stop_after=9), False),
-    ],
-    ids=["412", "416", "another ETag", "404", "503", "breaks off"],
-)
-def test_who_watches_is_told_of_objects_that_have_changed(
-    answer: Callable[[Request, int], None], is_told: bool
-) -> None:
-    told: list[str] = []
-    with ScriptedServer(answer) as server, closing(quick_store(server.url)) as store:
-        store.watch(told.append)
-        with pytest.raises(StoreError):
-            fetch(store)
-    assert told == ["s/x.dcm"] * is_told
 
 
 def misframed(**headers: str) -> Callable[[Request, int], None]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import trio
 
-from idcfs.errors import ObjectChangedError, ObjectNotFoundError
+from idcfs.errors import ObjectNotFoundError
 from idcfs.model import Extent, Instance, ObjectRef, Series, SeriesUUID
 from idcfs.store.protocol import StoredObject
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from idcfs.model import Checksum
-    from idcfs.store.protocol import Changed, Multiplexer, OfferedSink, Sink
+    from idcfs.store.protocol import Multiplexer, OfferedSink, Sink
 
 P = ParamSpec("P")
 
@@ -110,7 +110,6 @@ class MemoryStore:
         self.between_chunks: Callable[[], None] = lambda: None
         self.alter: Callable[[bytes], bytes] = lambda body: body
         self.multiplexer: Multiplexer | None = None
-        self._changed: Changed = lambda key: None
         self._chunk_bytes = chunk_bytes
 
     def add(self, ref: ObjectRef, content: bytes) -> None:
@@ -150,19 +149,16 @@ class MemoryStore:
         try:
             if offered is not None and key in self.checksums:
                 offered((self.checksums[key],))
-            self._send(key, extent, sink, etag)
+            self._send(key, extent, sink)
         except BaseException as exc:
             self.ended.append(type(exc).__name__)
             raise
         self.ended.append("")
 
-    def _send(self, key: str, extent: Extent, sink: Sink, etag: str) -> None:
+    def _send(self, key: str, extent: Extent, sink: Sink) -> None:
         self.on_get(key, extent)
         if key not in self.objects:
             raise ObjectNotFoundError(f"no {key}")
-        if etag != self.etags[key]:
-            self._changed(key)
-            raise ObjectChangedError(f"{key} changed")
         body = self.alter(self.objects[key][extent.offset : extent.end])
         for offset in range(0, len(body), self._chunk_bytes):
             if offset:
@@ -171,9 +167,6 @@ class MemoryStore:
             chunk = bytearray(body[offset : offset + self._chunk_bytes])
             sink(memoryview(chunk))
             chunk[:] = bytes(len(chunk))
-
-    def watch(self, changed: Changed) -> None:
-        self._changed = changed
 
     def find_multiplexer(self) -> Multiplexer | None:
         return self.multiplexer

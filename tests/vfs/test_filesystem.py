@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import tracemalloc
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 import trio
@@ -20,7 +19,6 @@ from idcfs.errors import (
     IsADirectoryInTreeError,
     NoSuchEntryError,
     NotADirectoryInTreeError,
-    ObjectChangedError,
     StoreUnavailableError,
 )
 from idcfs.model import ROOT, DirectoryId, Extent, Series, TreeTotals
@@ -190,67 +188,6 @@ async def test_files_are_read_as_they_are_in_the_store(store: MemoryStore, tmp_p
                     got = await read_file(fs, attributes.inode, Extent(start, end))
                     assert got == content[start : start + end]
     assert len(store.gets) == 6
-
-
-def upload_anew(store: MemoryStore) -> None:
-    """Do what a mirror does that uploads its objects in parts: they have other ETags then."""
-    store.etags.update({key: f"{uuid4().hex}-2" for key in store.etags})
-
-
-@in_trio
-async def test_files_that_have_another_etag_by_now_are_read(
-    store: MemoryStore, tmp_path: Path
-) -> None:
-    paths = ["c1/p1/CT/1a.dcm", "c1/p1/CT/1b.dcm", "c2/p2/PT/3a.dcm"]
-    async with serving(DictTree(LEAVES), store, tmp_path) as fs:
-        await walk(fs)
-        upload_anew(store)
-        running = [await fs.open((await find(fs, path)).inode) for path in paths[:2] * 2]
-        got: list[bytes] = []
-
-        async def read(handle: Handle) -> None:
-            got.append(bytes(await fs.read(handle, Extent(0, 5000))))
-
-        async with trio.open_nursery() as reading:
-            for handle in running:
-                reading.start_soon(read, handle)
-        for handle in running:
-            fs.release(handle)
-        assert sorted(got) == sorted([content_of(CT, "1a.dcm"), content_of(CT, "1b.dcm")] * 2)
-    async with serving(DictTree(LEAVES), store, tmp_path) as fs:
-        for path in paths:
-            series, name = (CT if "CT" in path else PT), path.rpartition("/")[2]
-            inode = (await find(fs, path)).inode
-            assert await read_file(fs, inode, Extent(0, 5000)) == content_of(series, name)
-
-
-@in_trio
-async def test_a_file_that_was_read_from_is_not_read_on_as_another(tmp_path: Path) -> None:
-    store, content = MemoryStore(), make_content(9 << 20)
-    store.add_content(content, series=MR.row)
-    async with serving(DictTree({"MR": [MR]}), store, tmp_path) as fs:
-        inode = (await find(fs, "MR/a.dcm")).inode
-        handle = await fs.open(inode)
-        assert await fs.read(handle, Extent(0, 100)) == content[:100]
-        upload_anew(store)
-        far = Extent(8 << 20, 100)
-        for _ in range(2):
-            with pytest.raises(ObjectChangedError):
-                await fs.read(handle, far)
-        fs.release(handle)
-        assert await read_file(fs, inode, far) == content[far.offset : far.end]
-
-
-@in_trio
-async def test_a_file_that_has_another_length_by_now_is_not_read_as_what_it_was(
-    store: MemoryStore, tmp_path: Path
-) -> None:
-    async with serving(DictTree(LEAVES), store, tmp_path) as fs:
-        handle = await fs.open((await find(fs, "c1/p1/MR/2a.dcm")).inode)
-        store.add_content(b"another", "2a.dcm", series=MR.row)
-        with pytest.raises(ObjectChangedError):
-            await fs.read(handle, Extent(0, 5))
-        fs.release(handle)
 
 
 @in_trio

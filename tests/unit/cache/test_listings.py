@@ -88,14 +88,6 @@ def test_a_damaged_file_is_ignored_and_replaced(root: Path, cache: DiskCache) ->
     assert cache.find_listing(UUID) == listing
 
 
-def test_an_empty_listing_takes_away_what_is_kept(root: Path, cache: DiskCache) -> None:
-    for _ in range(2):
-        cache.put_listing(Listing(UUID, ()))
-        assert not path_of(root).exists()
-        cache.put_listing(Listing(UUID, (Instance("a.dcm", 1, 2, "e"),)))
-        assert path_of(root).exists()
-
-
 @pytest.mark.parametrize("uuid", ["", ".", "..", "../../x", "a/b", "..x", "with\0nul", "x" * 300])
 def test_names_that_are_no_uuids_lead_nowhere(root: Path, cache: DiskCache, uuid: str) -> None:
     before = sorted(root.parent.rglob("*"))

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from idcfs.errors import (
-    CacheError,
-    ObjectChangedError,
-    ObjectNotFoundError,
-    StoreUnavailableError,
-)
-from idcfs.fetch.listings import _BELIEVED_S, _INCOMPLETE_TTL_S, make_listing
-from idcfs.model import ObjectRef
+from idcfs.errors import CacheError, ObjectNotFoundError, StoreUnavailableError
+from idcfs.fetch.listings import _INCOMPLETE_TTL_S, make_listing
 from idcfs.store.protocol import StoredObject
 from tests.support.caches import FaultyCache
 from tests.support.stores import Gate, MemoryStore, in_trio, make_series, series_uuid
-from tests.unit.fetch.wired import fetching, read
+from tests.unit.fetch.wired import fetching
 
 if TYPE_CHECKING:
-    from idcfs.cache import Cache, DiskCache
-    from idcfs.fetch import Fetcher
+    from idcfs.cache import DiskCache
     from idcfs.model import Listing
 
 SERIES = make_series(1, count=2)
@@ -89,132 +81,6 @@ def test_an_incomplete_listing_is_believed_for_a_while_only(
 
     clock = MockClock(rate=1.0)
     trio.run(run, clock=clock)
-
-
-def upload_anew(store: MemoryStore) -> None:
-    """Do what a mirror does that uploads its objects in parts: they have other ETags then."""
-    store.etags.update({key: f"{uuid4().hex}-2" for key in store.etags})
-
-
-async def fetch(fetcher: Fetcher, name: str = "a.dcm") -> bytes:
-    """List the series and read one of its files."""
-    listing = await fetcher.listing(SERIES)
-    (instance,) = (each for each in listing.instances if each.name == name)
-    return bytes(await read(fetcher, ObjectRef(SERIES.bucket, SERIES.uuid, instance)))
-
-
-def having_kept(store: MemoryStore, cache: Cache) -> None:
-    """Have the listing kept from before its objects are uploaded anew."""
-
-    @in_trio
-    async def run() -> None:
-        async with fetching(store, cache) as fetcher:
-            await fetcher.listing(SERIES)
-
-    fill(store, "a.dcm", "b.dcm")
-    run()
-    upload_anew(store)
-    store.lists.clear()
-
-
-def test_a_listing_that_is_out_of_date_is_asked_for_again(
-    store: MemoryStore, cache: DiskCache, caplog: pytest.LogCaptureFixture
-) -> None:
-    having_kept(store, cache)
-
-    @in_trio
-    async def run() -> None:
-        async with fetching(store, cache) as fetcher:
-            with pytest.raises(ObjectChangedError):
-                await fetch(fetcher)
-            assert cache.find_listing(SERIES.uuid) is None
-            assert await fetch(fetcher, "a.dcm") == b"a.dcm"
-            assert await fetch(fetcher, "b.dcm") == b"b.dcm"
-            assert cache.find_listing(SERIES.uuid) == await fetcher.listing(SERIES)
-
-    run()
-    assert store.lists == [PREFIX]
-    assert f"series {SERIES.uuid} changed at the store" in caplog.text
-
-
-def test_who_ends_before_he_lists_again_leaves_nothing_out_of_date(
-    store: MemoryStore, cache: DiskCache
-) -> None:
-    having_kept(store, cache)
-
-    @in_trio
-    async def run(fails: bool) -> None:
-        async with fetching(store, cache) as fetcher:
-            if fails:
-                with pytest.raises(ObjectChangedError):
-                    await fetch(fetcher)
-            else:
-                assert await fetch(fetcher) == b"a.dcm"
-
-    run(True)
-    run(False)
-
-
-def test_who_still_reads_what_was_does_not_take_the_new_listing_away(
-    store: MemoryStore, cache: DiskCache
-) -> None:
-    having_kept(store, cache)
-
-    @in_trio
-    async def run() -> None:
-        async with fetching(store, cache) as fetcher:
-            old = (await fetcher.listing(SERIES)).instances[0]
-            for _ in range(2):
-                with pytest.raises(ObjectChangedError):
-                    await read(fetcher, ObjectRef(SERIES.bucket, SERIES.uuid, old))
-                await fetcher.listing(SERIES)
-            assert cache.find_listing(SERIES.uuid) == await fetcher.listing(SERIES)
-
-    run()
-    assert store.lists == [PREFIX]
-
-
-def test_a_cache_that_cannot_forget_is_not_asked_again(
-    store: MemoryStore, cache: DiskCache
-) -> None:
-    having_kept(store, cache)
-
-    @in_trio
-    async def run() -> None:
-        async with fetching(store, FaultyCache(cache, "put_listing".__eq__)) as fetcher:
-            with pytest.raises(ObjectChangedError):
-                await fetch(fetcher)
-            assert await fetch(fetcher) == b"a.dcm"
-
-    run()
-
-
-def test_a_store_whose_listings_are_never_right_is_asked_now_and_then(
-    store: MemoryStore, cache: DiskCache
-) -> None:
-    having_kept(store, cache)
-    list_prefix = store.list_prefix
-
-    def list_wrongly(
-        bucket: str, prefix: str, *, expected: int | None = None
-    ) -> list[StoredObject]:
-        listed = list_prefix(bucket, prefix, expected=expected)
-        upload_anew(store)
-        return listed
-
-    store.list_prefix = list_wrongly  # type: ignore[method-assign]
-
-    async def run() -> None:
-        async with fetching(store, cache) as fetcher:
-            for _ in range(3):
-                for _ in range(4):
-                    with pytest.raises(ObjectChangedError):
-                        await fetch(fetcher)
-                clock.jump(_BELIEVED_S + 1)
-
-    clock = MockClock(rate=1.0)
-    trio.run(run, clock=clock)
-    assert len(store.lists) == 3
 
 
 @in_trio
