@@ -39,6 +39,25 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+@pytest.mark.parametrize(("closed", "number"), [("<&-", 0), (">&-", 1)])
+def test_a_closed_standard_stream_is_mended_for_processes_that_are_started(
+    closed: str, number: int
+) -> None:
+    code = (
+        "import subprocess, sys\n"
+        "from idcfs.cli.main import _mend_streams\n"
+        "_mend_streams()\n"
+        f"child = ['readlink', '/proc/self/fd/{number}']\n"
+        "told = 2 if sys.argv[1] == '1' else None\n"
+        "sys.exit(subprocess.run(['sh', '-c', 'test -e /proc/self/fd/' + sys.argv[1]]).returncode)"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code, str(number)],
+        check=False,
+    )
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_and_a_log_level(idcfs: Idcfs, command: str) -> None:
     done = idcfs(command, "--help")
