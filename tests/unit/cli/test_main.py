@@ -47,8 +47,6 @@ def test_a_closed_standard_stream_is_mended_for_processes_that_are_started(
         "import subprocess, sys\n"
         "from idcfs.cli.main import _mend_streams\n"
         "_mend_streams()\n"
-        f"child = ['readlink', '/proc/self/fd/{number}']\n"
-        "told = 2 if sys.argv[1] == '1' else None\n"
         "sys.exit(subprocess.run(['sh', '-c', 'test -e /proc/self/fd/' + sys.argv[1]]).returncode)"
     )
     done = subprocess.run(

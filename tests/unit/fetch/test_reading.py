@@ -473,7 +473,7 @@ async def test_what_the_cache_cannot_take_comes_ahead_into_memory_once(
         for position in range(0, 2000, 20):
             extent = Extent(position, 20)
             assert await reader.read(extent) == content[position : position + 20]
-            await wait_all_tasks_blocked()
+            await until(lambda: not fetcher._background._running)
             farthest = max(farthest, *(got.end - position for _, got in store.gets))
         fetcher.close_reader(reader)
     came = [extent for _, extent in store.gets]
