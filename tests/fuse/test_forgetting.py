@@ -83,7 +83,10 @@ class Bench:
         threads = Path(f"/proc/{self.daemon.pid}/task").glob("*/children")
         found = []
         for child in (child for thread in threads for child in thread.read_text().split()):
-            command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            try:
+                command = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):  # another of its processes has ended
+                continue
             if any(word.endswith((b"/gate.py", b"/forgetting.py")) for word in command):
                 found.append(int(child))
         return found
