@@ -7,6 +7,11 @@ the mount sees is decided in `fuse`, in one table.
 
 from __future__ import annotations
 
+import errno
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where there is no room, or no more of it for this user."""
+
 WAY_ROUND = (
     "if this machine is not let through to the store: `idcfs manifest` with the same selection and"
     " --script run.sh writes a script that fetches it on one that is, with idcfs or with s5cmd, and"

@@ -7,7 +7,6 @@ also here.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import tempfile
@@ -21,7 +20,7 @@ from idcfs.cache.limits import Limits, agree, measure_disk_of, resolve_limits
 from idcfs.cache.pins import Pins
 from idcfs.cache.recount import Drift, want_count
 from idcfs.cache.series_locks import SeriesLocks
-from idcfs.errors import CacheError
+from idcfs.errors import FULL_DISK, CacheError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 _TRIAL_BYTES = 1 << 20
 """A disk that takes less than this is as good as full: the books and their log need as much."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CountedBooks(NoLedger):
@@ -125,7 +122,7 @@ def usable_books(
         refused = _why_unwritable(cache.root)
         if refused is None:
             raise
-        if refused.errno in _FULL:  # of a disk that is read-only, the cache tells
+        if refused.errno in FULL_DISK:  # of a disk that is read-only, the cache tells
             logger.warning("%s; what the cache holds is counted anew", exc)
         return CountedBooks(cache.root, cache_size=cache_size, min_free=min_free)
     return books

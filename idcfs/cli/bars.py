@@ -21,7 +21,7 @@ def drawn_bytes(total_bytes: int) -> Iterator[Callable[[int], None]]:
         return
     from tqdm import tqdm
 
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, **_form()) as bar:
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, **bar_form()) as bar:
 
         def draw(done_bytes: int) -> None:
             bar.update(done_bytes - bar.n)
@@ -37,11 +37,12 @@ def drawn_series(series: Collection[SeriesUUID]) -> Iterator[Iterator[SeriesUUID
         return
     from tqdm import tqdm
 
-    with tqdm(series, unit=" series", **_form()) as bar:
+    with tqdm(series, unit=" series", **bar_form()) as bar:
         yield iter(bar)
 
 
-def _form() -> dict[str, Any]:
+def bar_form() -> dict[str, Any]:
+    """Return how tqdm is to draw a bar on this terminal."""
     # A terminal may say that it is 0 by 0, in containers for one: tqdm would draw nothing.
     if all(os.get_terminal_size(sys.stderr.fileno())):
         return {"dynamic_ncols": True, "leave": False}

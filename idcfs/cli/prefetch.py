@@ -179,15 +179,7 @@ def prefetch(
         if from_dir is None:
             raise UsageError("say what to fetch: a collection, a patient, … or --where")
         selected = _all_listed(from_dir)
-    if not (download_dir or from_dir) and is_flag_given("dir_template"):
-        raise UsageError(
-            "--dir-template says where files go in --download-dir, and the cache knows no such"
-            " places: name that too"
-        )
-    if report_path is not None and str(report_path) == "-":
-        raise UsageError(
-            "--report takes a file, as the summary goes to standard output: name one, or /dev/fd/3"
-        )
+    _refuse_what_says_nothing(download_dir or from_dir, report_path)
     request = PrefetchRequest(
         download_dir=download_dir.absolute() if download_dir else None,
         cache_dir=(cache_dir or cache_directory()).absolute(),
@@ -221,6 +213,18 @@ def prefetch(
     else:
         status = _tell(job, space) if dry_run else _run(job, space)
     return status or int(bool(chosen.problems))
+
+
+def _refuse_what_says_nothing(directory: Path | None, report_path: Path | None) -> None:
+    if directory is None and is_flag_given("dir_template"):
+        raise UsageError(
+            "--dir-template says where files go in --download-dir, and the cache knows no such"
+            " places: name that too"
+        )
+    if report_path is not None and str(report_path) == "-":
+        raise UsageError(
+            "--report takes a file, as the summary goes to standard output: name one, or /dev/fd/3"
+        )
 
 
 def _streaming(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from idcfs.cli.bars import bar_form
 from idcfs.cli.console import complain, human_bytes
 from idcfs.errors import WAY_ROUND
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from idcfs.prefetch.space import Space
 
 _INTERRUPTED = 130
-_COLUMNS, _ROWS = 80, 24
 
 
 def too_big(place: Path, space: Space) -> str:
@@ -52,23 +51,13 @@ def drawn_progress() -> Iterator[Observer]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    # A terminal may say that it is 0 by 0, in containers for one: tqdm would draw nothing.
-    sized = all(os.get_terminal_size(sys.stderr.fileno()))
     with logging_redirect_tqdm(), ExitStack() as stack:
         bar: tqdm[NoReturn] | None = None
 
         def draw(outcome: Outcome, bytes_under_way: int) -> None:
             nonlocal bar
             if bar is None:  # which is drawn at once, and without a total is none
-                bar = tqdm(
-                    total=outcome.total_bytes,
-                    unit="B",
-                    unit_scale=True,
-                    dynamic_ncols=sized,
-                    ncols=None if sized else _COLUMNS,
-                    nrows=None if sized else _ROWS,
-                    leave=False,
-                )
+                bar = tqdm(total=outcome.total_bytes, unit="B", unit_scale=True, **bar_form())
                 stack.enter_context(bar)
             bar.total = outcome.total_bytes
             bar.n = min(outcome.done_bytes + bytes_under_way, outcome.total_bytes)

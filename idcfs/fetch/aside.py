@@ -39,8 +39,8 @@ class Aside:
             timer=trio.current_time,
             getsizeof=lambda filled: len(filled.content or b""),
         )
-        self._coming: dict[UnitsKey, int] = {}
-        """What comes ahead of readers, and its bytes."""
+        self._coming: set[UnitsKey] = set()
+        """What comes ahead of readers."""
         self._unread: set[UnitsKey] = set()
         """What has come ahead of them."""
 
@@ -48,17 +48,17 @@ class Aside:
     def room_bytes(self) -> int:
         """How much more may come ahead of readers now."""
         self._unread = {key for key in self._unread if key in self._kept}
-        unread_bytes = sum(key[1].length for key in self._unread)
-        return max(_AHEAD_BYTES - unread_bytes - sum(self._coming.values()), 0)
+        ahead_bytes = sum(extent.length for _, extent, _ in self._unread | self._coming)
+        return max(_AHEAD_BYTES - ahead_bytes, 0)
 
     @contextmanager
-    def coming(self, key: UnitsKey, length: int) -> Iterator[None]:
+    def coming(self, key: UnitsKey) -> Iterator[None]:
         """Count what is on its way ahead of readers."""
-        self._coming[key] = length
+        self._coming.add(key)
         try:
             yield
         finally:
-            self._coming.pop(key, None)
+            self._coming.discard(key)
 
     def keep(self, key: UnitsKey, filled: Filled, *, is_read: bool) -> None:
         """Keep units that came for a reader, or ahead of one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import trio
@@ -103,9 +104,8 @@ class Intake:
         is_read = purpose is Purpose.READ
         if (kept := self.aside.find(key, is_read=is_read)) is not None:
             return kept
-        into_memory = is_read or (
-            purpose is Purpose.AHEAD and self.aside.room_bytes >= extent.length
-        )
+        has_room = purpose is Purpose.AHEAD and self.aside.room_bytes >= extent.length
+        into_memory = is_read or has_room
 
         async def bring() -> Filled:
             filled = await self._transfer(ref, cached, extent, purpose, into_memory=into_memory)
@@ -113,7 +113,7 @@ class Intake:
                 self.aside.keep(key, filled, is_read=is_read)
             return filled
 
-        with self.aside.coming(key, 0 if is_read or not into_memory else extent.length):
+        with self.aside.coming(key) if has_room else nullcontext():
             while True:
                 filled = await self._flights.run(key, bring)
                 if not into_memory or filled.failure is None or filled.content is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import shutil
@@ -12,7 +11,7 @@ from urllib.request import getproxies
 from idcfs.cache.format import check_directory
 from idcfs.cache.opening import open_cache
 from idcfs.catalog.index import Index
-from idcfs.errors import AccessDeniedError, CacheError, IdcfsError, IndexFileError
+from idcfs.errors import FULL_DISK, AccessDeniedError, CacheError, IdcfsError, IndexFileError
 from idcfs.mount.machine import (
     Finding,
     check_allow_other,
@@ -125,7 +124,7 @@ def _check_speed(place: Path) -> list[Finding]:
     try:
         return [check_speed(place)]
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if exc.errno not in FULL_DISK:
             raise
         return []
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from idcfs.errors import (
+    FULL_DISK,
     AccessDeniedError,
     CacheError,
     IdcfsError,
@@ -42,7 +43,7 @@ HOPELESS_FAILURES = 24
 """So many failures in a row that would meet every file end the job: a store that is gone,
 or a full disk."""
 
-_DISK_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_DISK_IS_FULL = FULL_DISK | {errno.EROFS}
 
 
 @dataclass(slots=True)

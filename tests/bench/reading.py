@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.bench.mounts import MountedTree
     from tests.bench.targets import Metrics
 
+PLAIN_FILE: Final = "plain file"
+"""The contestant that reads the store's own copy of the slide."""
+
 HEAD_BYTES: Final = 65_536
 PARALLEL: Final = 8
 TILE_BYTES: Final = 256 << 10
@@ -151,7 +154,7 @@ def read_cached(bench: Bench, contestant: str, link: str) -> Metrics:
             "random_reads": BLOCKS,
         }
 
-    if contestant == "plain file":
+    if contestant == PLAIN_FILE:
         with bench.scratch() as scratch:
             metrics = through(scratch, bench.stored.slide_path)
     else:
@@ -172,7 +175,7 @@ def reread(bench: Bench, contestant: str, link: str) -> Metrics:
         expect_equal("the slide", found["sha256"], bench.expected(slide)[slide.name(1)])
         return {"seconds": float(found["seconds"]), "bytes": slide.file_bytes}
 
-    if contestant == "plain file":
+    if contestant == PLAIN_FILE:
         with bench.scratch() as scratch:
             return through(scratch, bench.stored.slide_path)
     return bench.on_mount(

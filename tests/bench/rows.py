@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tests.bench import downloads, reading, tree
 from tests.bench.downloads import LENGTH, LOOPBACK
 from tests.bench.mounts import BARE
+from tests.bench.reading import PLAIN_FILE
 from tests.bench.targets import OURS, Target
 from tests.bench.tree import PAGES
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 RCLONE: Final = "rclone"
 STREAMS: Final = "rclone 16×4M"
 S5CMD: Final = "s5cmd"
-PLAIN_FILE: Final = "plain file"
 MOUNTS: Final = (OURS, RCLONE, STREAMS, "s3fs")
 QUICK_PEERS: Final = (S5CMD,)
 

@@ -58,31 +58,29 @@ class Counted:
 
 
 @pytest.fixture
-def counted(
-    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
-) -> Iterator[Counted]:
-    with (
-        FaultProxy(replica.endpoint_url) as proxy,
-        mount_at(cache_dir=tmp_path / "cache", endpoint_url=proxy.endpoint_url) as mount,
-    ):
+def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
+    with FaultProxy(replica.endpoint_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def counted(mount_at: Callable[..., Mount], proxy: FaultProxy, tmp_path: Path) -> Iterator[Counted]:
+    with mount_at(cache_dir=tmp_path / "cache", endpoint_url=proxy.endpoint_url) as mount:
         yield Counted(mount, proxy)
 
 
 @pytest.fixture
 def without_room(
-    mount_at: Callable[..., Mount], replica: ServedReplica, tmp_path: Path
+    mount_at: Callable[..., Mount], proxy: FaultProxy, tmp_path: Path
 ) -> Iterator[Counted]:
     """The same, with a cache that can take nothing, and a store that thinks for 50 ms."""
-    with (
-        FaultProxy(replica.endpoint_url) as proxy,
-        mount_at(
-            "--cache-size=100K",
-            cache_dir=tmp_path / "cache",
-            endpoint_url=proxy.endpoint_url,
-            expected_log=["is larger than the cache may get"],
-        ) as mount,
-    ):
-        proxy.fail(Delay(DELAY_S), when=lambda request: request.is_object)
+    proxy.fail(Delay(DELAY_S), when=lambda request: request.is_object)
+    with mount_at(
+        "--cache-size=100K",
+        cache_dir=tmp_path / "cache",
+        endpoint_url=proxy.endpoint_url,
+        expected_log=["is larger than the cache may get"],
+    ) as mount:
         yield Counted(mount, proxy)
 
 

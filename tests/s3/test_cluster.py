@@ -17,7 +17,6 @@ from tests.s3.test_prefetch import (
     expected,
     hampered,
     prefetch,
-    proxy,
     selected,
 )
 from tests.support.faults import NOT_FOUND, Stall
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from tests.support.proxy import FaultProxy
     from tests.support.replica import ServedReplica
 
-__all__ = ["hampered", "prefetch", "proxy"]  # fixtures
+__all__ = ["hampered", "prefetch"]  # fixtures
 
 _CLUSTER = """
 import json, sys

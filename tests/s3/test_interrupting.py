@@ -11,23 +11,16 @@ import pytest
 
 from tests.s3.test_prefetch import COLLECTION, Prefetch, expected, selected
 from tests.support.faults import Delay, Stall
-from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.faults import Request
+    from tests.support.proxy import FaultProxy
     from tests.support.replica import ServedReplica
 
 SOON_S = 8.0
 """Half a second here; what waits for a timeout of the store takes 20 s and more."""
-
-
-@pytest.fixture
-def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
-    with FaultProxy(replica.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

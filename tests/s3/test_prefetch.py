@@ -19,11 +19,11 @@ from idcfs.config import PATH_VARIABLE
 from idcfs.prefetch.concurrency import FIRST
 from tests.support.faults import NOT_FOUND, Answer, Corrupt, Request, Reset, Stall
 from tests.support.mounting import Launcher, wait_until
-from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from tests.support.proxy import FaultProxy
     from tests.support.replica import ServedReplica
 
 COLLECTION = "eay131"
@@ -62,12 +62,6 @@ def read_report(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def prefetch(replica: ServedReplica, tmp_path: Path) -> Prefetch:
     return Prefetch(replica.endpoint_url, tmp_path)
-
-
-@pytest.fixture
-def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
-    with FaultProxy(replica.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -14,23 +14,17 @@ import pytest
 from tests.s3.test_prefetch import Prefetch, expected, read_report, selected
 from tests.support.faults import FORBIDDEN, NOT_FOUND, SLOW_DOWN, Delay, Request
 from tests.support.mounting import wait_until
-from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.support.proxy import FaultProxy
     from tests.support.replica import ServedReplica
 
 COLLECTIONS = "acrin_flt_breast", "eay131", "lidc_idri", "rider_phantom_mri", "gbm_dsc_mri_dro"
 """Fourteen series: enough for each process to have some, however late it is ready."""
 
 TOGETHER = "--processes=3"
-
-
-@pytest.fixture
-def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
-    with FaultProxy(replica.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -24,19 +24,11 @@ from tests.support.faults import (
     Shorten,
     Stall,
 )
-from tests.support.proxy import FaultProxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from idcfs.demo.replica import ReplicaObject
+    from tests.support.proxy import FaultProxy
     from tests.support.replica import ServedReplica
-
-
-@pytest.fixture
-def proxy(replica: ServedReplica) -> Iterator[FaultProxy]:
-    with FaultProxy(replica.endpoint_url) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -105,16 +105,16 @@ def test_files_stay_without_the_option_that_removes_them(
     assert files == expected(replica, COLLECTION)
 
 
-def test_ctrl_c_ends_the_command_and_what_it_started(
-    replica: ServedReplica, prefetch: Prefetch, tmp_path: Path
-) -> None:
-    told = tmp_path / "pid"
+def start(
+    replica: ServedReplica, prefetch: Prefetch, told: Path, command: str, *arguments: str
+) -> subprocess.Popen[str]:
+    """Start a prefetch; return it once its command has told a process in a file."""
     process = subprocess.Popen(
         prefetch.command(
             selected(replica, COLLECTION),
             f"--download-dir={prefetch.root}",
-            f"--exec=sleep 600 & echo $! >{told}; wait",
-            "--exec-remove",
+            f"--exec={command}",
+            *arguments,
         ),
         env=prefetch.launcher.environ(),
         stdout=subprocess.PIPE,
@@ -122,6 +122,14 @@ def test_ctrl_c_ends_the_command_and_what_it_started(
         text=True,
     )
     wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the command runs")
+    return process
+
+
+def test_ctrl_c_ends_the_command_and_what_it_started(
+    replica: ServedReplica, prefetch: Prefetch, tmp_path: Path
+) -> None:
+    told = tmp_path / "pid"
+    process = start(replica, prefetch, told, f"sleep 600 & echo $! >{told}; wait", "--exec-remove")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -139,19 +147,8 @@ def test_a_second_ctrl_c_kills_a_command_that_does_not_end(
     replica: ServedReplica, prefetch: Prefetch, tmp_path: Path
 ) -> None:
     told = tmp_path / "pid"
-    process = subprocess.Popen(
-        prefetch.command(
-            selected(replica, COLLECTION),
-            f"--download-dir={prefetch.root}",
-            f"--exec=trap 'touch {tmp_path}/termed' TERM; echo $$ >{told}; "
-            "while :; do sleep 0.1; done",
-        ),
-        env=prefetch.launcher.environ(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: told.exists() and told.read_text().endswith("\n"), "the command runs")
+    command = f"trap 'touch {tmp_path}/termed' TERM; echo $$ >{told}; while :; do sleep 0.1; done"
+    process = start(replica, prefetch, told, command)
     process.send_signal(signal.SIGINT)
     wait_until((tmp_path / "termed").exists, "it was told to end")
     process.send_signal(signal.SIGINT)

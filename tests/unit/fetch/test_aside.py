@@ -46,7 +46,7 @@ FILLED = Filled(bytes(UNIT), "no room")
 
 def test_what_comes_ahead_takes_room_until_it_is_read() -> None:
     def check(memory: Aside, clock: MockClock) -> None:
-        with memory.coming(key(1), UNIT), memory.coming(key(2), UNIT):
+        with memory.coming(key(1)), memory.coming(key(2)):
             assert memory.room_bytes == 2 * UNIT
             memory.keep(key(1), FILLED, is_read=False)
         assert memory.room_bytes == 3 * UNIT

@@ -45,17 +45,22 @@ async def list_series(fetcher: Fetcher) -> None:
     await fetcher.listing(make_series(1, count=COUNT))
 
 
+async def walk(fetcher: Fetcher, store: MemoryStore, refs: list[ObjectRef]) -> None:
+    """Read all files in order, most of them when they have been asked for already."""
+    await list_series(fetcher)
+    for ref in refs[:3]:
+        assert await read(fetcher, ref) == CONTENT
+    await until(lambda: len(store.gets) > 20)
+    for ref in refs[3:]:
+        assert await read(fetcher, ref) == CONTENT
+
+
 @in_trio
 async def test_a_walk_over_a_series_finds_its_files_there(
     store: MemoryStore, cache: DiskCache, refs: list[ObjectRef]
 ) -> None:
     async with fetching(store, cache) as fetcher:
-        await list_series(fetcher)
-        for ref in refs[:3]:
-            assert await read(fetcher, ref) == CONTENT
-        await until(lambda: len(store.gets) > 20)
-        for ref in refs[3:]:
-            assert await read(fetcher, ref) == CONTENT
+        await walk(fetcher, store, refs)
     assert sorted(key for key, _ in store.gets) == [ref.key for ref in refs]
 
 
@@ -151,12 +156,7 @@ async def test_what_the_cache_cannot_take_comes_ahead_into_memory(
 ) -> None:
     faulty = FaultyCache(cache, step.__eq__)
     async with fetching(store, faulty) as fetcher:
-        await list_series(fetcher)
-        for ref in refs[:3]:
-            assert await read(fetcher, ref) == CONTENT
-        await until(lambda: len(store.gets) > 20)
-        for ref in refs[3:]:
-            assert await read(fetcher, ref) == CONTENT
+        await walk(fetcher, store, refs)
     assert sorted(key for key, _ in store.gets) == [ref.key for ref in refs]
 
 
