@@ -6,8 +6,11 @@ import gc
 import itertools
 import os
 import threading
+import time
+from contextlib import closing
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from idcfs.cache import DiskCache
+from idcfs.cache import DiskCache, disk_ledger
 from idcfs.cache.objects import DiskObject
 from idcfs.errors import CacheError, IntegrityError, StoreUnavailableError
 from idcfs.fetch import Fetcher, aside, idle
@@ -25,6 +28,8 @@ from idcfs.model import Extent
 from tests.support.caches import FaultyCache
 from tests.support.mounting import DEADLINE_S
 from tests.support.stores import Gate, MemoryStore, in_trio, make_content, make_ref
+from tests.unit.cache.ledgers import BLOCK, quiet
+from tests.unit.cache.ledgers import store as keep_in_books
 from tests.unit.fetch.wired import fetching, read
 
 if TYPE_CHECKING:
@@ -503,6 +508,29 @@ async def test_when_the_cache_takes_no_more_the_rest_soon_comes_ahead_into_memor
         fetcher.close_reader(reader)
     # What was on its way for the cache has been lost, and is ordered anew.
     assert waited <= 1
+
+
+@in_trio
+async def test_only_who_needs_the_cache_waits_until_it_has_room(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited_s: list[float] = []
+    watch = SimpleNamespace(monotonic=time.monotonic, sleep=waited_s.append)
+    monkeypatch.setattr(disk_ledger, "time", watch)
+    ledger, series = quiet(tmp_path, 20 * BLOCK, patience_s=0.05), make_ref(LARGE, series=7).series
+    ref = store.add_content(SMALL)
+    with closing(DiskCache(tmp_path, ledger=ledger)) as cache:
+        keep_in_books(tmp_path, ledger, series, 19 * BLOCK)
+        ledger.hold(series)
+        for together in (False, True):
+            async with fetching(store, cache, fills_together=together) as fetcher:
+                assert await read(fetcher, ref) == SMALL
+            assert waited_s == []
+        async with fetching(store, cache) as fetcher:
+            with pytest.raises(CacheError, match="1 series are in use"):
+                await fetcher.ensure(ref)
+        assert waited_s != []
+        ledger.let_go(series)
 
 
 @in_trio
